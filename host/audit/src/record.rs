@@ -1,0 +1,181 @@
+//! Audit records: the seed's five kinds and the platform's own.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sgen_model::{AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SiteId, SlotName, Timestamp};
+
+/// Who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "kebab-case")]
+pub enum Actor {
+    /// A site's operator.
+    Operator(OperatorId),
+    /// The platform, under its own identity.
+    Platform,
+}
+
+/// One field's change, with the prior and the new value. Never a credential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// A path: `settings.url`, `mapping.email`, `scope`.
+    pub field: String,
+    /// Before; null when there was none.
+    pub prior: Value,
+    /// After; null when it was removed.
+    pub new: Value,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Action {
+    /// A connector instance was configured.
+    ConnectorConfigured {
+        /// The connector's type (`crm`).
+        connector_type: String,
+        /// Its scope.
+        scope: Scope,
+        /// Always true: an instance starts enabled.
+        enabled: bool,
+    },
+    /// Its configuration was changed.
+    ConfigurationChanged {
+        /// What changed.
+        changes: Vec<FieldChange>,
+    },
+    /// A credential was rotated.
+    CredentialsRotated {
+        /// The slot.
+        slot: SlotName,
+        /// The new version.
+        version: u32,
+        /// The keyed fingerprint of the new credential.
+        fingerprint: String,
+    },
+    /// It was enabled again.
+    ConnectorEnabled {
+        /// Where delivery starts: `newest` or `meanwhile`.
+        from: String,
+        /// Always true.
+        enabled: bool,
+    },
+    /// It was disabled.
+    ConnectorDisabled {
+        /// Always false.
+        enabled: bool,
+        /// The operator's note.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A failure was surfaced for triage.
+    FailureSurfaced {
+        /// The failure's class.
+        class: FailureClass,
+        /// The downstream's response code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Class with code or field.
+        cause: String,
+        /// What was said.
+        message: String,
+    },
+    /// The cause of a surfaced failure is gone.
+    FailureResolved {
+        /// Class with code or field.
+        cause: String,
+    },
+    /// A platform release was activated.
+    ReleaseActivated {
+        /// The catalog version.
+        version: String,
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// A site was registered.
+    SiteRegistered {
+        /// Its account.
+        account: AccountId,
+    },
+    /// An operator was given a token.
+    OperatorAdded {
+        /// The account.
+        account: AccountId,
+        /// The operator.
+        operator: OperatorId,
+    },
+    /// An ingest key was issued.
+    IngestKeyIssued {
+        /// The key's id; never the key.
+        key_id: String,
+    },
+    /// An ingest key was revoked.
+    IngestKeyRevoked {
+        /// The key's id.
+        key_id: String,
+    },
+    /// Somebody was refused.
+    AccessDenied {
+        /// What was asked for.
+        what: String,
+    },
+}
+
+/// A record to be: everything but its place in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    /// The environment concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// Who.
+    pub actor: Actor,
+    /// The instance concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// Its connector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<ConnectorId>,
+    /// The catalog version in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog_version: Option<String>,
+    /// The component in force, as the hex SHA-256 of its code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component_digest: Option<String>,
+    /// What.
+    pub action: Action,
+}
+
+/// A record in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Its position in the site's log, from 0.
+    pub index: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The site.
+    pub site: SiteId,
+    /// Everything else.
+    #[serde(flatten)]
+    pub draft: Draft,
+}
+
+impl AuditRecord {
+    /// The name of its kind, as in JSON.
+    #[must_use]
+    pub fn event(&self) -> &'static str {
+        match self.draft.action {
+            Action::ConnectorConfigured { .. } => "connector-configured",
+            Action::ConfigurationChanged { .. } => "configuration-changed",
+            Action::CredentialsRotated { .. } => "credentials-rotated",
+            Action::ConnectorEnabled { .. } => "connector-enabled",
+            Action::ConnectorDisabled { .. } => "connector-disabled",
+            Action::FailureSurfaced { .. } => "failure-surfaced",
+            Action::FailureResolved { .. } => "failure-resolved",
+            Action::ReleaseActivated { .. } => "release-activated",
+            Action::SiteRegistered { .. } => "site-registered",
+            Action::OperatorAdded { .. } => "operator-added",
+            Action::IngestKeyIssued { .. } => "ingest-key-issued",
+            Action::IngestKeyRevoked { .. } => "ingest-key-revoked",
+            Action::AccessDenied { .. } => "access-denied",
+        }
+    }
+}

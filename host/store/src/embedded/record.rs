@@ -1,0 +1,299 @@
+//! Records on disk: a checksum each, and values over 4 KiB in chunks.
+//!
+//! sled 0.34.7 moves values from 8 KiB into files that it never syncs, so no value may come near that.
+//!
+//! A value on disk is `1 ‖ crc32 ‖ bytes`, or `2 ‖ crc32 of all ‖ length u64 ‖ generation u64` with its bytes under
+//! `255 ‖ generation ‖ index`. Numbers are big-endian.
+
+use std::collections::HashSet;
+
+use crate::embedded::{CheckReport, hex};
+use crate::error::StoreError;
+use crate::keyspace::Keyspace;
+use crate::{Entry, prefix_end};
+
+/// The largest piece of a value in one record, in bytes.
+const PIECE: usize = 3584;
+const CHUNKS: u8 = 255;
+const INLINE: u8 = 1;
+const CHUNKED: u8 = 2;
+
+pub(super) fn disk_key(keyspace: Keyspace, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(key.len().saturating_add(1));
+    full.push(keyspace.byte());
+    full.extend_from_slice(key);
+    full
+}
+
+pub(super) fn chunk_key(generation: u64, index: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(13);
+    key.push(CHUNKS);
+    key.extend_from_slice(&generation.to_be_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// A value as it is written: the record, and its chunks.
+pub(super) struct Encoded {
+    pub(super) record: Vec<u8>,
+    pub(super) chunks: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Encodes a value; `generation` is asked for only when the value needs chunks.
+pub(super) fn encode(value: &[u8], generation: impl FnOnce() -> u64) -> Encoded {
+    let crc = crc32fast::hash(value).to_be_bytes();
+    if value.len() <= PIECE {
+        let mut record = Vec::with_capacity(value.len().saturating_add(5));
+        record.push(INLINE);
+        record.extend_from_slice(&crc);
+        record.extend_from_slice(value);
+        return Encoded { record, chunks: Vec::new() };
+    }
+    let generation = generation();
+    let mut record = Vec::with_capacity(21);
+    record.push(CHUNKED);
+    record.extend_from_slice(&crc);
+    record.extend_from_slice(&(value.len() as u64).to_be_bytes());
+    record.extend_from_slice(&generation.to_be_bytes());
+    let chunks = (0_u32..).zip(value.chunks(PIECE)).map(|(i, piece)| (chunk_key(generation, i), piece.to_vec()));
+    Encoded { record, chunks: chunks.collect() }
+}
+
+/// The chunks that a record on disk refers to.
+pub(super) fn chunks_of(record: &[u8]) -> Option<(u64, u32)> {
+    match decode(record) {
+        Some(Form::Chunked { length, generation, .. }) => {
+            let count = length.div_ceil(PIECE as u64);
+            Some((generation, u32::try_from(count).unwrap_or(u32::MAX)))
+        }
+        _ => None,
+    }
+}
+
+enum Form<'a> {
+    Inline { crc: u32, bytes: &'a [u8] },
+    Chunked { crc: u32, length: u64, generation: u64 },
+}
+
+fn decode(record: &[u8]) -> Option<Form<'_>> {
+    let (&tag, rest) = record.split_first()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let crc = u32::from_be_bytes(*crc);
+    match tag {
+        INLINE => Some(Form::Inline { crc, bytes: rest }),
+        CHUNKED => {
+            let (length, rest) = rest.split_first_chunk::<8>()?;
+            let generation = <[u8; 8]>::try_from(rest).ok()?;
+            Some(Form::Chunked {
+                crc,
+                length: u64::from_be_bytes(*length),
+                generation: u64::from_be_bytes(generation),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Reads records.
+#[derive(Clone)]
+pub(super) struct Reader {
+    tree: sled::Tree,
+}
+
+impl Reader {
+    pub(super) fn new(tree: sled::Tree) -> Self {
+        Self { tree }
+    }
+
+    pub(super) fn tree(&self) -> &sled::Tree {
+        &self.tree
+    }
+
+    pub(super) fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let full = disk_key(keyspace, key);
+        let record = self.tree.get(&full).map_err(read_error)?;
+        record.map(|record| self.value(keyspace, key, record)).transpose().map(Option::flatten)
+    }
+
+    /// The value of a record; `None` when the record was deleted while it was being read.
+    fn value(&self, keyspace: Keyspace, key: &[u8], record: sled::IVec) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut record = record;
+        loop {
+            match self.assemble(&record) {
+                Ok(value) => return Ok(Some(value)),
+                Err(Flaw::Read(error)) => return Err(error),
+                Err(Flaw::Damaged(reason)) => {
+                    // A commit may have replaced the value, and removed its chunks, between the two reads.
+                    match self.tree.get(disk_key(keyspace, key)).map_err(read_error)? {
+                        None => return Ok(None),
+                        Some(now) if now != record => record = now,
+                        Some(_) => {
+                            return Err(StoreError::Damaged { keyspace: keyspace.name(), key: hex(key), reason });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn assemble(&self, record: &[u8]) -> Result<Vec<u8>, Flaw> {
+        let (crc, value) = match decode(record) {
+            None => return Err(Flaw::Damaged("it has no known form".to_owned())),
+            Some(Form::Inline { crc, bytes }) => (crc, bytes.to_vec()),
+            Some(Form::Chunked { crc, length, generation }) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                if length > crate::Commit::VALUE_LIMIT {
+                    return Err(Flaw::Damaged(format!("its length of {length} bytes is impossible")));
+                }
+                let mut value = Vec::with_capacity(length);
+                let mut index = 0;
+                while value.len() < length {
+                    match self.tree.get(chunk_key(generation, index)) {
+                        Ok(Some(piece)) => value.extend_from_slice(&piece),
+                        Ok(None) => return Err(Flaw::Damaged(format!("its chunk {index} is missing"))),
+                        Err(e) => return Err(Flaw::Read(read_error(e))),
+                    }
+                    index = index.saturating_add(1);
+                }
+                (crc, value)
+            }
+        };
+        if crc32fast::hash(&value) == crc {
+            Ok(value)
+        } else {
+            Err(Flaw::Damaged("its checksum does not match".to_owned()))
+        }
+    }
+
+    pub(super) fn collect(
+        &self,
+        entries: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+        keyspace: Keyspace,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let full_prefix = disk_key(keyspace, prefix);
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        for entry in entries {
+            let (full, record) = entry.map_err(read_error)?;
+            if !full.starts_with(&full_prefix) {
+                break;
+            }
+            let key = full.get(1..).unwrap_or_default();
+            if let Some(value) = self.value(keyspace, key, record)? {
+                found.push((key.to_vec(), value));
+                if found.len() >= limit {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn each(
+        &self,
+        keyspace: Keyspace,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for entry in self.tree.scan_prefix([keyspace.byte()]) {
+            let (full, record) = entry.map_err(read_error)?;
+            let key = full.get(1..).unwrap_or_default();
+            if let Some(value) = self.value(keyspace, key, record)? {
+                visit(key, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The generation after every one in use.
+    pub(super) fn next_generation(&self) -> Result<u64, StoreError> {
+        let last = self.tree.range([CHUNKS]..).next_back().transpose().map_err(read_error)?;
+        let generation = last.and_then(|(key, _)| generation_of(&key)).unwrap_or(0);
+        Ok(generation.saturating_add(1))
+    }
+
+    /// Generations that records refer to.
+    fn generations(&self) -> Result<HashSet<u64>, StoreError> {
+        let mut used = HashSet::new();
+        for entry in self.tree.range([0]..[CHUNKS]) {
+            let (_, record) = entry.map_err(read_error)?;
+            if let Some((generation, _)) = chunks_of(&record) {
+                used.insert(generation);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Removes chunks that no record refers to. A commit is atomic, so there are none unless the store was damaged.
+    pub(super) fn remove_orphans(&self) -> Result<(), StoreError> {
+        if self.tree.range([CHUNKS]..).next().is_none() {
+            return Ok(());
+        }
+        let used = self.generations()?;
+        for entry in self.tree.range([CHUNKS]..) {
+            let (key, _) = entry.map_err(read_error)?;
+            if generation_of(&key).is_none_or(|g| !used.contains(&g)) {
+                self.tree.remove(&key).map_err(read_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<CheckReport, StoreError> {
+        let mut report = CheckReport::default();
+        for keyspace in Keyspace::ALL {
+            let (mut count, mut bytes) = (0_u64, 0_u64);
+            for entry in self.tree.scan_prefix([keyspace.byte()]) {
+                let (full, record) = entry.map_err(read_error)?;
+                let key = full.get(1..).unwrap_or_default();
+                match self.value(keyspace, key, record) {
+                    Ok(Some(value)) => {
+                        count = count.saturating_add(1);
+                        bytes = bytes.saturating_add(value.len() as u64);
+                    }
+                    Ok(None) => {}
+                    Err(StoreError::Damaged { keyspace, key, reason }) => {
+                        report.damaged.push(format!("{keyspace} {key}: {reason}"));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            report.keyspaces.push((keyspace, count, bytes));
+        }
+        let used = self.generations()?;
+        for entry in self.tree.range([CHUNKS]..) {
+            let (key, _) = entry.map_err(read_error)?;
+            if generation_of(&key).is_none_or(|g| !used.contains(&g)) {
+                report.orphan_chunks = report.orphan_chunks.saturating_add(1);
+            }
+        }
+        // Anything that is neither a keyspace's, nor a chunk, nor the format record was not written by this store.
+        let known = |byte: u8| byte == 0 || byte == CHUNKS || Keyspace::ALL.iter().any(|k| k.byte() == byte);
+        for entry in self.tree.iter() {
+            let (key, _) = entry.map_err(read_error)?;
+            if key.first().is_none_or(|byte| !known(*byte)) {
+                report.damaged.push(format!("unknown record {}", hex(&key)));
+            }
+        }
+        debug_assert!(prefix_end(&[CHUNKS]).is_none(), "chunks sort last");
+        Ok(report)
+    }
+}
+
+enum Flaw {
+    Damaged(String),
+    Read(StoreError),
+}
+
+fn generation_of(key: &[u8]) -> Option<u64> {
+    let (_, rest) = key.split_first()?;
+    let (generation, _) = rest.split_first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*generation))
+}
+
+fn read_error(error: sled::Error) -> StoreError {
+    StoreError::Read(error.to_string())
+}

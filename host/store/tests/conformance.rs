@@ -1,0 +1,231 @@
+//! What any engine behind the seam must do: the same suite runs against the embedded engine and the model.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use sgen_store::{Commit, EmbeddedStore, Keyspace, MemoryStore, Options, Store, StoreError};
+
+fn embedded(path: &std::path::Path) -> EmbeddedStore {
+    EmbeddedStore::open(path, &Options::default()).unwrap()
+}
+
+fn each_engine(test: impl Fn(&dyn Store)) {
+    test(&MemoryStore::new());
+    let folder = tempfile::tempdir().unwrap();
+    test(&embedded(folder.path()));
+}
+
+fn put(store: &dyn Store, key: &str, value: &[u8]) {
+    let mut commit = Commit::new();
+    commit.put(Keyspace::Log, key, value);
+    store.submit(commit).wait().unwrap();
+}
+
+#[test]
+fn a_later_write_wins_within_a_commit_and_across_commits() {
+    each_engine(|store| {
+        let mut commit = Commit::new();
+        commit.put(Keyspace::Log, "a", vec![1; 9000]).delete(Keyspace::Log, "a").put(Keyspace::Log, "a", "two");
+        commit.put(Keyspace::Log, "b", "x").delete(Keyspace::Log, "b");
+        store.submit(commit).wait().unwrap();
+        assert_eq!(store.get(Keyspace::Log, b"a").unwrap().unwrap(), b"two");
+        assert_eq!(store.get(Keyspace::Log, b"b").unwrap(), None);
+        put(store, "a", &[7; 20_000]);
+        put(store, "a", b"three");
+        assert_eq!(store.get(Keyspace::Log, b"a").unwrap().unwrap(), b"three");
+    });
+}
+
+#[test]
+fn keyspaces_are_apart_and_scans_respect_prefix_from_and_limit() {
+    each_engine(|store| {
+        for key in ["a/1", "a/2", "a/3", "b/1"] {
+            put(store, key, key.as_bytes());
+        }
+        let mut commit = Commit::new();
+        commit.put(Keyspace::Lane, "a/2x", "other");
+        store.submit(commit).wait().unwrap();
+        let keys = |entries: Vec<(Vec<u8>, Vec<u8>)>| {
+            entries.into_iter().map(|(k, _)| String::from_utf8(k).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(store.scan(Keyspace::Log, b"", b"a/", 9).unwrap()), ["a/1", "a/2", "a/3"]);
+        assert_eq!(keys(store.scan(Keyspace::Log, b"a/2", b"a/", 9).unwrap()), ["a/2", "a/3"]);
+        assert_eq!(keys(store.scan(Keyspace::Log, b"", b"a/", 2).unwrap()), ["a/1", "a/2"]);
+        assert_eq!(keys(store.scan(Keyspace::Log, b"", b"", 9).unwrap()), ["a/1", "a/2", "a/3", "b/1"]);
+        assert_eq!(keys(store.scan_back(Keyspace::Log, b"", b"a/", 2).unwrap()), ["a/3", "a/2"]);
+        assert_eq!(keys(store.scan_back(Keyspace::Log, b"a/3", b"a/", 9).unwrap()), ["a/2", "a/1"]);
+        assert_eq!(keys(store.scan_back(Keyspace::Log, b"a/1", b"a/", 9).unwrap()), Vec::<String>::new());
+        assert_eq!(keys(store.scan(Keyspace::Log, b"", b"a/", 0).unwrap()), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_value_over_the_limit_is_refused_and_the_store_goes_on() {
+    each_engine(|store| {
+        let mut commit = Commit::new();
+        commit.put(Keyspace::Log, "a", vec![0; Commit::VALUE_LIMIT + 1]);
+        assert!(matches!(store.submit(commit).wait(), Err(StoreError::TooLarge { .. })));
+        put(store, "a", &vec![5; Commit::VALUE_LIMIT]);
+        assert_eq!(store.get(Keyspace::Log, b"a").unwrap().unwrap().len(), Commit::VALUE_LIMIT);
+    });
+}
+
+#[test]
+fn an_export_holds_every_entry() {
+    each_engine(|store| {
+        put(store, "k", b"v");
+        put(store, "large", &[1; 10_000]);
+        let mut out = Vec::new();
+        assert_eq!(store.export(&mut out).unwrap(), 2);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("{\"keyspace\":\"log\",\"key\":\"6b\",\"value\":\"76\"}\n"), "{text}");
+    });
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = embedded(folder.path());
+    let tickets: Vec<_> = (0..2000_u32)
+        .map(|i| {
+            let mut commit = Commit::new();
+            commit.put(Keyspace::Log, i.to_be_bytes(), vec![u8::try_from(i % 251).unwrap(); (i as usize * 37) % 9000]);
+            store.submit(commit)
+        })
+        .collect();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    drop(store);
+    let store = embedded(folder.path());
+    assert_eq!(store.scan(Keyspace::Log, b"", b"", 9999).unwrap().len(), 2000);
+    let report = store.check().unwrap();
+    assert_eq!((report.damaged, report.orphan_chunks), (vec![], 0));
+}
+
+#[test]
+fn a_second_process_is_told_that_the_store_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = embedded(folder.path());
+    let impatient = Options { patience: std::time::Duration::ZERO, ..Options::default() };
+    assert!(matches!(EmbeddedStore::open(folder.path(), &impatient), Err(StoreError::Locked { .. })));
+}
+
+#[test]
+fn what_a_crash_leaves_while_making_or_opening_a_store_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("sled.making/blobs")).unwrap();
+    std::fs::write(folder.path().join("sled.making/db"), b"half").unwrap();
+    let store = embedded(folder.path());
+    put(&store, "a", b"1");
+    drop(store);
+    std::fs::write(folder.path().join("sled/snap.0000.generating"), b"half").unwrap();
+    let store = embedded(folder.path());
+    assert_eq!(store.get(Keyspace::Log, b"a").unwrap().unwrap(), b"1");
+}
+
+#[test]
+fn files_of_something_else_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = sled::Config::new().path(folder.path().join("sled")).open().unwrap();
+    other.insert("x", "y").unwrap();
+    other.flush().unwrap();
+    drop(other);
+    let error = EmbeddedStore::open(folder.path(), &Options::default()).err().unwrap();
+    assert!(error.to_string().contains("not the files of this store"), "{error}");
+}
+
+#[test]
+fn a_damaged_file_never_yields_wrong_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = embedded(folder.path());
+    for i in 0..200 {
+        put(&store, &format!("key{i:03}"), &[9; 3000]);
+    }
+    drop(store);
+    let db = folder.path().join("sled/db");
+    let length = std::fs::metadata(&db).unwrap().len();
+    let mut file = std::fs::File::options().write(true).open(&db).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(length / 2)).unwrap();
+    file.write_all(&[0xaa; 64]).unwrap();
+    drop(file);
+    // Whatever the engine makes of it, what is answered is what was written, or an error.
+    if let Ok(store) = EmbeddedStore::open(folder.path(), &Options::default()) {
+        for i in 0..200 {
+            if let Ok(Some(value)) = store.get(Keyspace::Log, format!("key{i:03}").as_bytes()) {
+                assert_eq!(value, [9; 3000]);
+            }
+        }
+    }
+}
+
+#[test]
+fn commits_of_many_threads_are_all_durable_and_in_each_threads_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(embedded(folder.path()));
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for i in 0..50 {
+                    put(store.as_ref(), &format!("t{thread}"), format!("{i}").as_bytes());
+                }
+            });
+        }
+    });
+    for thread in 0..8 {
+        assert_eq!(store.get(Keyspace::Log, format!("t{thread}").as_bytes()).unwrap().unwrap(), b"49");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Commit(Vec<(u8, Option<usize>)>),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let op = (0..12_u8, prop_oneof![Just(None), (0..12_000_usize).prop_map(Some)]);
+    prop_oneof![12 => prop::collection::vec(op, 1..6).prop_map(Step::Commit), 1 => Just(Step::Reopen)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_embedded_engine_behaves_as_the_model(steps in prop::collection::vec(step(), 1..20)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Some(embedded(folder.path()));
+        let model = MemoryStore::new();
+        let mut tag = 0_u8;
+        for step in steps {
+            match step {
+                Step::Commit(ops) => {
+                    let mut commit = Commit::new();
+                    for (key, size) in ops {
+                        tag = tag.wrapping_add(1);
+                        match size {
+                            Some(size) => commit.put(Keyspace::Log, [key], vec![tag; size]),
+                            None => commit.delete(Keyspace::Log, [key]),
+                        };
+                    }
+                    store.as_ref().unwrap().submit(commit.clone()).wait().unwrap();
+                    model.submit(commit).wait().unwrap();
+                }
+                Step::Reopen => {
+                    store = None;
+                    store = Some(store.unwrap_or_else(|| embedded(folder.path())));
+                }
+            }
+            let engine = store.as_ref().unwrap();
+            let found: BTreeMap<_, _> = engine.scan(Keyspace::Log, b"", b"", 99).unwrap().into_iter().collect();
+            let expected: BTreeMap<_, _> = model.scan(Keyspace::Log, b"", b"", 99).unwrap().into_iter().collect();
+            prop_assert_eq!(found, expected);
+        }
+        let report = store.unwrap().check().unwrap();
+        prop_assert_eq!((report.damaged, report.orphan_chunks), (vec![], 0));
+    }
+}
