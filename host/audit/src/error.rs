@@ -10,7 +10,9 @@ pub enum AuditError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A record, a hash or a head does not fit the others.
-    #[error("the audit log of site {site} has been altered or damaged: {reason}. Keep a copy of the store and compare with an export")]
+    #[error(
+        "the audit log of site {site} has been altered or damaged: {reason}. Keep a copy of the store and compare with an export"
+    )]
     Altered {
         /// The site.
         site: String,

@@ -139,7 +139,10 @@ impl AuditLog {
         self.each(site, head.size, |index, bytes| {
             let record = parse(site, bytes)?;
             if record.index != index || record.site != *site {
-                return Err(altered(site, format!("record {index} says that it is {} of {}", record.index, record.site)));
+                return Err(altered(
+                    site,
+                    format!("record {index} says that it is {} of {}", record.index, record.site),
+                ));
             }
             for (stored, hash) in tree.append(bytes).map_err(|e| altered(site, e))? {
                 let there = self.store.get(Keyspace::AuditHash, &numbered(site, stored))?;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sgen_model::{AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SiteId, SlotName, Timestamp};
+use sgen_model::{
+    AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SiteId, SlotName, Timestamp,
+};
 
 /// Who acted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,10 +13,7 @@ pub(crate) struct Known(pub(crate) BTreeMap<u64, Hash>);
 
 impl HashReader for Known {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, TreeError> {
-        indexes
-            .iter()
-            .map(|index| self.0.get(index).copied().ok_or(TreeError::IndexesNotInTree))
-            .collect()
+        indexes.iter().map(|index| self.0.get(index).copied().ok_or(TreeError::IndexesNotInTree)).collect()
     }
 }
 

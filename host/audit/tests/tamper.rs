@@ -130,7 +130,8 @@ fn a_scope_is_recorded_as_the_operator_wrote_it() {
         enabled: true,
     };
     log.append(&site, vec![record], Commit::new()).unwrap().wait().unwrap();
-    let found = log.query(&site, &Filter { event: Some("connector-configured".to_owned()), ..Filter::default() }, None, 9);
+    let found =
+        log.query(&site, &Filter { event: Some("connector-configured".to_owned()), ..Filter::default() }, None, 9);
     let json = serde_json::to_value(&found.unwrap()[0]).unwrap();
     assert_eq!(json["action"]["scope"], serde_json::json!(["form:contact"]));
     assert_eq!(json["action"]["enabled"], true);

@@ -14,7 +14,9 @@ pub mod time;
 
 pub use event::{CaptureEvent, EventError, Surface, SurfaceKind};
 pub use failure::{Choice, DownstreamAccount, Failure, FailureClass, Fault, Finding, LogLine, Outcome, Verdict};
-pub use id::{AccountId, ConnectorId, Environment, EventId, IdError, InstanceId, OperatorId, Place, Sequence, SiteId, SlotName};
+pub use id::{
+    AccountId, ConnectorId, Environment, EventId, IdError, InstanceId, OperatorId, Place, Sequence, SiteId, SlotName,
+};
 pub use instance::{ConnectorInstance, CredentialRef, InstanceState, PauseCause};
 pub use mapping::{FieldMapping, MappingSource};
 pub use scope::Scope;

@@ -31,7 +31,9 @@ pub enum StoreError {
         reason: String,
     },
     /// Written by a newer version.
-    #[error("the store {path} has format {found}; this host knows {known}. Run the host version that wrote it, or a newer one")]
+    #[error(
+        "the store {path} has format {found}; this host knows {known}. Run the host version that wrote it, or a newer one"
+    )]
     Format {
         /// The store's folder.
         path: PathBuf,
@@ -41,7 +43,9 @@ pub enum StoreError {
         known: u32,
     },
     /// A record is damaged.
-    #[error("a record in keyspace {keyspace} is damaged (key {key}): {reason}; run `sgen-host store check` and restore from a backup")]
+    #[error(
+        "a record in keyspace {keyspace} is damaged (key {key}): {reason}; run `sgen-host store check` and restore from a backup"
+    )]
     Damaged {
         /// The keyspace.
         keyspace: &'static str,
@@ -51,7 +55,9 @@ pub enum StoreError {
         reason: String,
     },
     /// The disk failed. The store takes nothing more.
-    #[error("the store failed and takes nothing more: {0}; free space or mend the disk, then start the host again. Nothing acknowledged is lost")]
+    #[error(
+        "the store failed and takes nothing more: {0}; free space or mend the disk, then start the host again. Nothing acknowledged is lost"
+    )]
     Failed(String),
     /// A value exceeds what the store takes.
     #[error("a value of {size} bytes exceeds the store's limit of {limit}")]

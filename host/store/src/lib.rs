@@ -46,8 +46,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Store::get`].
-    fn scan_back(&self, keyspace: Keyspace, before: &[u8], prefix: &[u8], limit: usize)
-    -> Result<Vec<Entry>, StoreError>;
+    fn scan_back(
+        &self,
+        keyspace: Keyspace,
+        before: &[u8],
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
 
     /// Writes every entry as one JSON object a line: `{"keyspace":"log","key":"<hex>","value":"<hex>"}`.
     /// Answers the number of entries.

@@ -84,9 +84,7 @@ impl Store for MemoryStore {
     ) -> Result<Vec<Entry>, StoreError> {
         let map = self.map();
         let end = prefix_end(prefix);
-        let below = |key: &[u8]| {
-            (before.is_empty() || key < before) && end.as_deref().is_none_or(|end| key < end)
-        };
+        let below = |key: &[u8]| (before.is_empty() || key < before) && end.as_deref().is_none_or(|end| key < end);
         Ok(map
             .range((keyspace, prefix.to_vec())..)
             .take_while(|((k, key), _)| *k == keyspace && below(key))

@@ -33,8 +33,7 @@ impl Lock {
     pub(super) fn take(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         let folder = |e: std::io::Error| StoreError::Folder { path: path.to_owned(), reason: e.to_string() };
         fs::create_dir_all(path).map_err(folder)?;
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(folder)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(folder)?;
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {
@@ -51,10 +50,7 @@ impl Lock {
 
 /// Puts the folder in order: removes an unfinished new store and unfinished snapshots, and makes a new store when there
 /// is none. `make` makes one in the folder it is given, and closes it.
-pub(super) fn prepare(
-    path: &Path,
-    make: impl FnOnce(&Path) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+pub(super) fn prepare(path: &Path, make: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
     let failed = |e: std::io::Error| StoreError::Folder { path: path.to_owned(), reason: e.to_string() };
     let engine = engine_folder(path);
     let making = path.join(MAKING);

@@ -167,7 +167,12 @@ fn drop_when_flushed(db: sled::Db, path: &Path) -> Result<(), StoreError> {
     db.flush().map(drop).map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })
 }
 
-pub(crate) fn export_line(sink: &mut dyn Write, keyspace: Keyspace, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn export_line(
+    sink: &mut dyn Write,
+    keyspace: Keyspace,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), StoreError> {
     writeln!(sink, r#"{{"keyspace":"{}","key":"{}","value":"{}"}}"#, keyspace.name(), hex(key), hex(value))
         .map_err(|e| StoreError::Export(e.to_string()))
 }

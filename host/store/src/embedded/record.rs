@@ -84,11 +84,7 @@ fn decode(record: &[u8]) -> Option<Form<'_>> {
         CHUNKED => {
             let (length, rest) = rest.split_first_chunk::<8>()?;
             let generation = <[u8; 8]>::try_from(rest).ok()?;
-            Some(Form::Chunked {
-                crc,
-                length: u64::from_be_bytes(*length),
-                generation: u64::from_be_bytes(generation),
-            })
+            Some(Form::Chunked { crc, length: u64::from_be_bytes(*length), generation: u64::from_be_bytes(generation) })
         }
         _ => None,
     }

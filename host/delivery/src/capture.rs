@@ -1,0 +1,198 @@
+//! The event log: capture events, durable and sealed, in one sequence per site and environment.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use sgen_model::{CaptureEvent, Clock, EventId, Place, Sequence};
+use sgen_store::{Commit, Keyspace, Store};
+use tokio::sync::watch;
+
+use crate::error::DeliveryError;
+use crate::keys;
+use crate::records::{Sealed, Sealer, StoredEvent};
+
+/// What became of a captured event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// Its id.
+    pub id: EventId,
+    /// Its position in the log.
+    pub sequence: Sequence,
+    /// Whether it had been captured before.
+    pub duplicate: bool,
+}
+
+/// The log of one site and environment.
+pub(crate) struct EventLog {
+    place: Place,
+    store: Arc<dyn Store>,
+    sealer: Sealer,
+    clock: Arc<dyn Clock>,
+    // Held while a commit is submitted: the order of positions is the order of commits, so a reader never sees a
+    // position before the ones below it.
+    tail: Mutex<Tail>,
+    head: watch::Sender<Sequence>,
+}
+
+struct Tail {
+    last: Sequence,
+    /// Submitted and not yet durable.
+    under_way: HashMap<EventId, Sequence>,
+}
+
+impl EventLog {
+    pub(crate) fn open(
+        place: Place,
+        store: Arc<dyn Store>,
+        sealer: Sealer,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, DeliveryError> {
+        let last = store.scan_back(Keyspace::Log, b"", &keys::place_prefix(&place), 1)?;
+        let last = Sequence(last.first().and_then(|(key, _)| keys::number(key)).unwrap_or(0));
+        let tail = Mutex::new(Tail { last, under_way: HashMap::new() });
+        Ok(Arc::new(Self { place, store, sealer, clock, tail, head: watch::Sender::new(last) }))
+    }
+
+    /// The last durable position.
+    pub(crate) fn head(&self) -> Sequence {
+        *self.head.borrow()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Sequence> {
+        self.head.subscribe()
+    }
+
+    /// Appends events; resolves once they, and the first captures of any duplicate among them, are durable. Goes on to
+    /// its end even when the caller goes away.
+    pub(crate) async fn append(self: &Arc<Self>, events: Vec<CaptureEvent>) -> Result<Vec<Receipt>, DeliveryError> {
+        let log = self.clone();
+        // A task of its own: a caller that disconnects must not leave the head behind what is durable.
+        tokio::spawn(async move { log.append_to_end(events).await }).await.map_err(|_| DeliveryError::Stopping)?
+    }
+
+    async fn append_to_end(&self, events: Vec<CaptureEvent>) -> Result<Vec<Receipt>, DeliveryError> {
+        let (receipts, submitted) = self.submit(events)?;
+        if let Some((ticket, ids, last)) = submitted {
+            ticket.await?;
+            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            for id in &ids {
+                tail.under_way.remove(id);
+            }
+            drop(tail);
+            self.head.send_if_modified(|head| {
+                let ahead = last > *head;
+                *head = last.max(*head);
+                ahead
+            });
+        }
+        if let Some(needed) = receipts.iter().map(|receipt| receipt.sequence).max() {
+            let mut head = self.head.subscribe();
+            let mut failure = self.store.failure();
+            tokio::select! {
+                durable = head.wait_for(|head| *head >= needed) => {
+                    durable.map_err(|_| DeliveryError::Stopping)?;
+                }
+                failed = failure.wait_for(Option::is_some) => {
+                    let reason = failed.ok().and_then(|reason| reason.clone()).unwrap_or_default();
+                    return Err(sgen_store::StoreError::Failed(reason).into());
+                }
+            }
+        }
+        Ok(receipts)
+    }
+
+    #[expect(clippy::type_complexity, reason = "the ticket with the ids it covers and the last position")]
+    fn submit(
+        &self,
+        events: Vec<CaptureEvent>,
+    ) -> Result<(Vec<Receipt>, Option<(sgen_store::Ticket, Vec<EventId>, Sequence)>), DeliveryError> {
+        let received_at = self.clock.now();
+        let mut commit = Commit::new();
+        let mut receipts = Vec::with_capacity(events.len());
+        let mut fresh: Vec<(EventId, Sequence)> = Vec::with_capacity(events.len());
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = tail.last;
+        for event in events {
+            let id = event.id.clone();
+            let earlier = match tail.under_way.get(&id).copied() {
+                Some(sequence) => Some(sequence),
+                None => match fresh.iter().find(|(seen, _)| *seen == id) {
+                    Some((_, sequence)) => Some(*sequence),
+                    None => self.find(&id)?,
+                },
+            };
+            if let Some(sequence) = earlier {
+                receipts.push(Receipt { id, sequence, duplicate: true });
+                continue;
+            }
+            last = last.next();
+            let sealed = self.sealer.seal(Sealed::Event, "", last.0, &StoredEvent { received_at, event })?;
+            commit.put(Keyspace::Log, keys::log(&self.place, last), sealed);
+            commit.put(Keyspace::LogIndex, keys::log_index(&self.place, &id), last.0.to_be_bytes());
+            fresh.push((id.clone(), last));
+            receipts.push(Receipt { id, sequence: last, duplicate: false });
+        }
+        if fresh.is_empty() {
+            return Ok((receipts, None));
+        }
+        let ticket = self.store.submit(commit);
+        // A commit that fails ends the store, so no position given out here is ever used twice.
+        tail.last = last;
+        tail.under_way.extend(fresh.iter().cloned());
+        Ok((receipts, Some((ticket, fresh.into_iter().map(|(id, _)| id).collect(), last))))
+    }
+
+    /// The position of an event.
+    pub(crate) fn find(&self, id: &EventId) -> Result<Option<Sequence>, DeliveryError> {
+        let found = self.store.get(Keyspace::LogIndex, &keys::log_index(&self.place, id))?;
+        Ok(found.as_deref().and_then(keys::number).map(Sequence))
+    }
+
+    /// Reads up to `limit` durable events after a position, in order.
+    pub(crate) fn read_after(
+        &self,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, StoredEvent)>, DeliveryError> {
+        let head = self.head();
+        if after >= head {
+            return Ok(Vec::new());
+        }
+        let from = keys::log(&self.place, after.next());
+        let entries = self.store.scan(Keyspace::Log, &from, &keys::place_prefix(&self.place), limit)?;
+        self.open_all(entries.into_iter().filter(|(key, _)| keys::number(key).is_some_and(|n| n <= head.0)))
+    }
+
+    /// Reads up to `limit` events before a position, newest first.
+    pub(crate) fn read_before(
+        &self,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, StoredEvent)>, DeliveryError> {
+        let upper = before.map(|before| keys::log(&self.place, before)).unwrap_or_default();
+        let entries = self.store.scan_back(Keyspace::Log, &upper, &keys::place_prefix(&self.place), limit)?;
+        self.open_all(entries.into_iter())
+    }
+
+    /// Reads one event.
+    pub(crate) fn read(&self, sequence: Sequence) -> Result<Option<StoredEvent>, DeliveryError> {
+        match self.store.get(Keyspace::Log, &keys::log(&self.place, sequence))? {
+            Some(bytes) => Ok(Some(self.sealer.open(Sealed::Event, "", sequence.0, &bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn open_all(
+        &self,
+        entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> Result<Vec<(Sequence, StoredEvent)>, DeliveryError> {
+        entries
+            .map(|(key, bytes)| {
+                let sequence =
+                    keys::number(&key).ok_or_else(|| DeliveryError::record("event", "a key without a number"))?;
+                Ok((Sequence(sequence), self.sealer.open(Sealed::Event, "", sequence, &bytes)?))
+            })
+            .collect()
+    }
+}

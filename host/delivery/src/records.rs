@@ -1,0 +1,227 @@
+//! What delivery writes into the store. Everything that holds captured or mapped data is sealed with the site's key.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sgen_model::{
+    CaptureEvent, ConnectorInstance, Environment, EventId, Failure, PauseCause, Sequence, Surface, Timestamp,
+};
+use sgen_vault::{SealContext, SiteKey};
+
+use crate::error::DeliveryError;
+use crate::progress::Progress;
+
+/// An event in the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredEvent {
+    pub(crate) received_at: Timestamp,
+    pub(crate) event: CaptureEvent,
+}
+
+/// An instance with the positions of the log that it takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct InstanceRecord {
+    pub(crate) instance: ConnectorInstance,
+    pub(crate) routing: Routing,
+}
+
+/// Which positions of the log an instance takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Routing {
+    /// Configured after this position.
+    pub(crate) start: Sequence,
+    /// While it was disabled: after the first, up to and including the second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gaps: Vec<(Sequence, Sequence)>,
+    /// The position at which it was disabled, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disabled_after: Option<Sequence>,
+}
+
+impl Routing {
+    /// Whether the position was captured while the instance was disabled.
+    pub(crate) fn in_gap(&self, sequence: Sequence) -> bool {
+        self.gaps.iter().any(|(after, to)| *after < sequence && sequence <= *to)
+            || self.disabled_after.is_some_and(|after| sequence > after)
+    }
+}
+
+/// What the runtime knows of an instance. Written by its lane alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LaneState {
+    pub(crate) progress: Progress,
+    pub(crate) counters: Counters,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pause: Option<Pause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_delivery_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_failure: Option<AttemptFailure>,
+}
+
+/// Counts since the instance was configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) delivered: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) skipped: u64,
+    /// Events that wait for another attempt now.
+    pub(crate) retrying: u64,
+    pub(crate) attempts: u64,
+}
+
+/// A pause holds for the configuration under which it began: any change the operator makes ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pause {
+    pub(crate) cause: PauseCause,
+    pub(crate) revision: u64,
+}
+
+/// A failure with its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptFailure {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub failure: Failure,
+}
+
+/// An event that waits for another attempt. What is sent was fixed at the first one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetryRecord {
+    pub(crate) sequence: Sequence,
+    pub(crate) event_id: EventId,
+    pub(crate) surface: Surface,
+    pub(crate) captured_at: Timestamp,
+    pub(crate) fields: String,
+    pub(crate) attempts: u32,
+    pub(crate) first_failure: Timestamp,
+    pub(crate) due: Timestamp,
+    pub(crate) failure: Failure,
+}
+
+/// An event that was given up, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Its position in the log.
+    pub sequence: Sequence,
+    /// Its id.
+    pub event_id: EventId,
+    /// Where it was captured.
+    pub surface: Surface,
+    /// When it was captured.
+    pub captured_at: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The last failure.
+    pub failure: Failure,
+    /// When it was given up.
+    pub dead_at: Timestamp,
+    /// The mapped fields, a JSON object; absent when the mapping itself failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<String>,
+}
+
+/// One batch attempt in the integration log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The catalog version in force.
+    pub catalog_version: String,
+    /// The component that ran, as the hex SHA-256 of its code.
+    pub component_digest: String,
+    /// The positions of the events delivered.
+    pub delivered: Vec<Sequence>,
+    /// The positions of the events that failed, by failure.
+    pub failed: Vec<JournalFailure>,
+    /// What the connector logged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// One failure of a batch attempt, with the events that it befell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalFailure {
+    /// The failure.
+    pub failure: Failure,
+    /// The events' positions.
+    pub events: Vec<Sequence>,
+}
+
+/// A failure that was surfaced and is not resolved: one per cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Surfaced {
+    pub(crate) cause: String,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) last_seen: Timestamp,
+    pub(crate) count: u64,
+    pub(crate) sample: Failure,
+    /// Whether the next success resolves it: true for what ails the whole downstream, false for dead letters.
+    pub(crate) passing: bool,
+}
+
+/// Seals and opens the records of one environment.
+#[derive(Clone)]
+pub(crate) struct Sealer {
+    pub(crate) key: std::sync::Arc<SiteKey>,
+    pub(crate) environment: Environment,
+}
+
+/// The kinds of sealed record; part of what each is bound to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sealed {
+    Event,
+    Retry,
+    Dead,
+    Journal,
+}
+
+impl Sealed {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Retry => "retry",
+            Self::Dead => "dead-letter",
+            Self::Journal => "integration-log",
+        }
+    }
+}
+
+impl Sealer {
+    /// Seals a record, bound to its kind, the instance it belongs to (empty for an event) and a number.
+    pub(crate) fn seal<T: Serialize>(
+        &self,
+        kind: Sealed,
+        id: &str,
+        number: u64,
+        record: &T,
+    ) -> Result<Vec<u8>, DeliveryError> {
+        let plain = encode(kind.name(), record)?;
+        Ok(self.key.seal(&self.context(kind, id, number), &plain)?)
+    }
+
+    pub(crate) fn open<T: DeserializeOwned>(
+        &self,
+        kind: Sealed,
+        id: &str,
+        number: u64,
+        bytes: &[u8],
+    ) -> Result<T, DeliveryError> {
+        let plain = self.key.open(&self.context(kind, id, number), bytes)?;
+        decode(kind.name(), &plain)
+    }
+
+    fn context<'a>(&'a self, kind: Sealed, id: &'a str, number: u64) -> SealContext<'a> {
+        SealContext { environment: &self.environment, kind: kind.name(), id, version: number }
+    }
+}
+
+pub(crate) fn encode<T: Serialize>(what: &'static str, record: &T) -> Result<Vec<u8>, DeliveryError> {
+    serde_json::to_vec(record).map_err(|e| DeliveryError::record(what, e))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DeliveryError> {
+    serde_json::from_slice(bytes).map_err(|e| DeliveryError::record(what, e))
+}

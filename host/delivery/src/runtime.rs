@@ -1,0 +1,230 @@
+//! The runtime: what holds the lanes, the event logs and the release in force together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use sgen_audit::AuditLog;
+use sgen_egress::Gate;
+use sgen_engine::{Engine, Invoker};
+use sgen_model::{CaptureEvent, Clock, ConnectorInstance, Entropy, Failure, FailureClass, InstanceId, Place};
+use sgen_store::{Keyspace, Store};
+use sgen_vault::Vault;
+use tokio::task::JoinSet;
+
+use crate::capture::{EventLog, Receipt};
+use crate::error::DeliveryError;
+use crate::grants::{self, Bases};
+use crate::lane::{Lane, LaneConfig, LaneHandle, Ready};
+use crate::map::CompiledMapping;
+use crate::policy::RetryPolicy;
+use crate::records::{InstanceRecord, Sealer, decode};
+use crate::release::ActiveCatalog;
+
+/// How many records are read at a time.
+pub(crate) const PAGE: usize = 256;
+
+/// What the runtime stands on.
+pub struct Parts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The vault.
+    pub vault: Arc<Vault>,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The gate.
+    pub gate: Arc<Gate>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Policy.
+    pub config: DeliveryConfig,
+}
+
+/// The deployment's choices.
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// `connector/endpoint` → base URL, for development.
+    pub base_overrides: BTreeMap<String, String>,
+    /// `host:port` that an operator-given URL may name over plain http, for development; the gate's list.
+    pub development_hosts: Vec<String>,
+    /// How often and for how long.
+    pub retry: RetryPolicy,
+    /// Batches of one instance under way at a time.
+    pub concurrency: usize,
+    /// The longest that a lane waits after its downstream failed as a whole.
+    pub hold_cap: Duration,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            base_overrides: BTreeMap::new(),
+            development_hosts: Vec::new(),
+            retry: RetryPolicy::default(),
+            concurrency: 4,
+            hold_cap: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The host's delivery.
+pub struct Runtime {
+    pub(crate) parts: Parts,
+    /// One operator change at a time: a change reads, decides and writes.
+    pub(crate) control: tokio::sync::Mutex<()>,
+    pub(crate) slots: RwLock<BTreeMap<InstanceId, Slot>>,
+    logs: Mutex<HashMap<Place, Arc<EventLog>>>,
+    active: RwLock<Option<Arc<ActiveCatalog>>>,
+    lanes: Mutex<Option<JoinSet<()>>>,
+}
+
+/// An instance with its lane.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub(crate) record: Arc<InstanceRecord>,
+    pub(crate) lane: LaneHandle,
+}
+
+impl Runtime {
+    /// Reads the instances and starts their lanes. They wait until a release is active.
+    ///
+    /// # Errors
+    /// When the store or the vault cannot be read.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, DeliveryError> {
+        let runtime = Arc::new(Self {
+            parts,
+            control: tokio::sync::Mutex::new(()),
+            slots: RwLock::default(),
+            logs: Mutex::default(),
+            active: RwLock::default(),
+            lanes: Mutex::new(Some(JoinSet::new())),
+        });
+        let mut from = Vec::new();
+        loop {
+            let page = runtime.parts.store.scan(Keyspace::Instance, &from, b"", PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            from.clone_from(last);
+            from.push(0);
+            for (_, bytes) in &page {
+                let record: InstanceRecord = decode("connector instance", bytes)?;
+                runtime.adopt(record)?;
+            }
+        }
+        Ok(runtime)
+    }
+
+    /// Captures events; resolves once they are durable. A duplicate id is answered with its first position.
+    ///
+    /// # Errors
+    /// [`DeliveryError::UnknownSite`], or the store's; nothing of the batch was stored then.
+    pub async fn capture(&self, place: &Place, events: Vec<CaptureEvent>) -> Result<Vec<Receipt>, DeliveryError> {
+        self.log(place)?.append(events).await
+    }
+
+    /// The release in force.
+    #[must_use]
+    pub fn catalog(&self) -> Option<Arc<ActiveCatalog>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops: no new batch is begun; what is under way is finished and settled, for at most `grace`.
+    pub async fn stop(&self, grace: Duration) {
+        for slot in self.slots.read().unwrap_or_else(PoisonError::into_inner).values() {
+            slot.lane.stop();
+        }
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut lanes) = lanes else { return };
+        let ended = tokio::time::timeout(grace, async { while lanes.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!(
+                lanes = lanes.len(),
+                "batches were still under way when the time to stop was up; they are delivered again at the next start"
+            );
+        }
+    }
+
+    /// The event log of a place.
+    pub(crate) fn log(&self, place: &Place) -> Result<Arc<EventLog>, DeliveryError> {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(place) {
+            return Ok(log.clone());
+        }
+        let sealer = self.sealer(place)?;
+        let log = EventLog::open(place.clone(), self.parts.store.clone(), sealer, self.parts.clock.clone())?;
+        logs.insert(place.clone(), log.clone());
+        Ok(log)
+    }
+
+    pub(crate) fn sealer(&self, place: &Place) -> Result<Sealer, DeliveryError> {
+        let key = self.parts.vault.site(&place.site)?;
+        let key = key.ok_or_else(|| DeliveryError::UnknownSite(place.site.clone()))?;
+        Ok(Sealer { key, environment: place.environment.clone() })
+    }
+
+    /// Puts a stored instance into service, or gives its lane a new configuration.
+    pub(crate) fn adopt(self: &Arc<Self>, record: InstanceRecord) -> Result<(), DeliveryError> {
+        let record = Arc::new(record);
+        let config = self.lane_config(&record);
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get_mut(&record.instance.id) {
+            slot.record = record;
+            slot.lane.reconfigure(config);
+            return Ok(());
+        }
+        let place = record.instance.place.clone();
+        let lane = Lane::new(self.log(&place)?, self.sealer(&place)?, &self.parts, config)?;
+        let (handle, run) = lane.launch();
+        if let Some(lanes) = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            lanes.spawn(run);
+        }
+        slots.insert(record.instance.id.clone(), Slot { record, lane: handle });
+        Ok(())
+    }
+
+    /// Makes a release the one in force for every lane.
+    pub(crate) fn swap(self: &Arc<Self>, active: ActiveCatalog) {
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(active));
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.values() {
+            slot.lane.reconfigure(self.lane_config(&slot.record));
+        }
+    }
+
+    fn lane_config(&self, record: &Arc<InstanceRecord>) -> Arc<LaneConfig> {
+        let ready = match self.catalog() {
+            Some(active) => self.ready(&active, &record.instance),
+            None => Err(Failure::new(FailureClass::ConnectorFault, "no platform release is active yet: events wait")),
+        };
+        Arc::new(LaneConfig { record: record.clone(), ready })
+    }
+
+    pub(crate) fn ready(&self, active: &ActiveCatalog, instance: &ConnectorInstance) -> Result<Ready, Failure> {
+        let entry = active.runnable(&instance.connector)?;
+        let manifest = &entry.manifest;
+        let mapping = CompiledMapping::new(&instance.mapping, manifest).map_err(|problems| {
+            Failure::new(FailureClass::SchemaMismatch, DeliveryError::Invalid(problems).to_string())
+        })?;
+        let grant = grants::grant(&self.parts.gate, &self.parts.vault, &self.bases(), manifest, instance)
+            .map_err(|e| Failure::new(FailureClass::SchemaMismatch, format!("the instance cannot be prepared: {e}")))?;
+        Ok(Ready {
+            invoker: Invoker::new(entry.component.clone(), grant),
+            mapping,
+            settings: serde_json::Value::Object(instance.settings.clone()).to_string(),
+            batch: manifest.batch,
+            catalog_version: active.version.clone(),
+            component_digest: entry.digest.to_string(),
+            revision: instance.revision,
+        })
+    }
+
+    pub(crate) fn bases(&self) -> Bases {
+        Bases {
+            overrides: self.parts.config.base_overrides.clone(),
+            development_hosts: self.parts.config.development_hosts.clone(),
+        }
+    }
+}
