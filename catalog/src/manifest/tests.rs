@@ -1,0 +1,209 @@
+//! What a manifest may say and what is refused, as tables.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+
+const FULL: &str = r#"
+id = "hubspot"
+version = "1.2.3"
+type = "crm"
+title = "HubSpot"
+summary = "Contacts."
+world = "sgen:connector@1.0.0"
+
+[endpoints.api]
+base = "https://api.hubapi.com"
+allow = [{ methods = ["GET", "POST"], paths = ["/crm/v3/**"] }, { methods = ["DELETE"], paths = ["/crm/v3/objects/contacts/*"] }]
+auth = { scheme = "bearer", slot = "token" }
+response_headers = ["x-hubspot-request-id"]
+timeout = "10s"
+max_response = "512KiB"
+rate = { requests = 100, per = "10s" }
+
+[endpoints.hook]
+base_setting = "url"
+base_pattern = "https://**"
+allow = [{ methods = ["POST"], paths = [""] }]
+auth = { scheme = "header", slot = "key", name = "Authorization", format = "Klaviyo-API-Key {secret}" }
+
+[credentials.token]
+title = "Token"
+help = "In the settings."
+accepts = ["api-key"]
+
+[credentials.key]
+title = "Key"
+accepts = ["api-key", "basic"]
+
+[settings.url]
+type = "url"
+title = "URL"
+required = true
+
+[settings.list]
+type = "string"
+title = "List"
+options = "lists"
+
+[mapping.email]
+type = "email"
+title = "E-mail"
+required = true
+preset = ["fields.email", "fields.e-mail"]
+
+[mapping."*"]
+type = "text"
+options = "properties"
+
+[scope]
+default = ["form:*"]
+
+[batch]
+events = 25
+bytes = "64KiB"
+linger = "1s"
+"#;
+
+#[test]
+fn a_full_manifest_is_read_as_written() {
+    let m = Manifest::parse(FULL).unwrap();
+    assert_eq!((m.id.as_str(), m.version.to_string().as_str(), m.kind), ("hubspot", "1.2.3", ConnectorType::Crm));
+    let api = &m.endpoints["api"];
+    assert_eq!(api.base, Base::Fixed("https://api.hubapi.com".into()));
+    assert_eq!(api.auth, Some(Auth::Bearer { slot: "token".into() }));
+    assert_eq!((api.timeout, api.max_response), (Duration::from_secs(10), 512 << 10));
+    assert_eq!(api.rate, Some(Rate { requests: 100, per: Duration::from_secs(10) }));
+    assert!(api.allows(Method::Get, "/crm/v3/lists") && api.allows(Method::Delete, "/crm/v3/objects/contacts/7"));
+    assert!(!api.allows(Method::Delete, "/crm/v3/lists") && !api.allows(Method::Put, "/crm/v3/lists"));
+    let hook = &m.endpoints["hook"];
+    assert_eq!((hook.timeout, hook.max_response, hook.rate), (Duration::from_secs(30), 1 << 20, None));
+    assert_eq!(m.target("email").unwrap().kind, TargetKind::Email);
+    assert_eq!(m.target("shoe_size").unwrap().options.as_deref(), Some("properties"));
+    assert_eq!(m.batch, Batch { events: 25, bytes: 64 << 10, linger: Duration::from_secs(1) });
+    assert_eq!(m.scope.default, ["form:*"]);
+}
+
+#[test]
+fn the_json_form_of_a_release_is_the_same_manifest_and_is_checked_again() {
+    let m = Manifest::parse(FULL).unwrap();
+    let mut json = serde_json::to_value(&m).unwrap();
+    assert_eq!(json["endpoints"]["api"]["timeout"], "10s");
+    assert_eq!(serde_json::from_value::<Manifest>(json.clone()).unwrap(), m);
+    json["endpoints"]["api"]["auth"]["slot"] = json!("other");
+    let error = serde_json::from_value::<Manifest>(json).unwrap_err().to_string();
+    assert!(error.contains("there is no [credentials.other]"), "{error}");
+}
+
+#[test]
+fn a_minimal_manifest_has_the_usual_batch_and_no_endpoints() {
+    let text = "id='x'\nversion='0.1.0'\ntype='custom'\ntitle='X'\nsummary='Y'\nworld='sgen:connector@1.0.0'";
+    let m = Manifest::parse(text).unwrap();
+    assert_eq!(m.batch, Batch::default());
+    assert!(m.endpoints.is_empty() && m.scope.default.is_empty() && m.target("x").is_none());
+}
+
+/// One replacement in the full manifest, and what the error must say.
+#[test]
+fn every_mistake_is_refused_with_its_place() {
+    for (from, to, says) in [
+        ("id = \"hubspot\"", "id = \"Hub Spot\"", "id: "),
+        ("id = \"hubspot\"", "id = \"../x\"", "id: "),
+        ("version = \"1.2.3\"", "version = \"1.2\"", "cannot be read"),
+        ("type = \"crm\"", "type = \"erp\"", "erp"),
+        ("title = \"HubSpot\"", "title = \" \"", "title: "),
+        ("summary = \"Contacts.\"", "colour = \"red\"\nsummary = \"x\"", "unknown field `colour`"),
+        ("connector@1.0.0", "connector@2.0.0", "world: "),
+        ("base = \"https://api.hubapi.com\"", "base = \"http://api.hubapi.com\"", "endpoints.api.base: "),
+        ("base = \"https://api.hubapi.com\"", "base = \"https://api.hubapi.com/\"", "endpoints.api.base: "),
+        ("base = \"https://api.hubapi.com\"", "base = \"https://api.hubapi.com?x=1\"", "endpoints.api.base: "),
+        ("base = \"https://api.hubapi.com\"", "base = \"https://u:p@api.hubapi.com\"", "credential"),
+        ("base = \"https://api.hubapi.com\"", "", "either base"),
+        ("base = \"https://api.hubapi.com\"", "base = \"https://a.test\"\nbase_setting = \"url\"", "either base"),
+        ("base_setting = \"url\"", "base_setting = \"list\"", "must have type"),
+        ("base_setting = \"url\"", "base_setting = \"none\"", "there is no [settings.none]"),
+        ("base_pattern = \"https://**\"", "base_pattern = \"**\"", "endpoints.hook.base_pattern: "),
+        ("\"GET\", \"POST\"", "\"get\"", "get"),
+        ("\"GET\", \"POST\"", "", "at least one method"),
+        ("\"/crm/v3/**\"", "\"crm/v3\"", "endpoints.api.allow[0].paths: "),
+        ("\"/crm/v3/**\"", "\"/crm/../x\"", "endpoints.api.allow[0].paths: "),
+        ("scheme = \"bearer\", slot", "scheme = \"oauth\", slot", "oauth"),
+        ("scheme = \"bearer\", slot", "scheme = \"bearer\", name = \"x\", slot", "take a name"),
+        ("scheme = \"bearer\", slot", "scheme = \"bearer\", format = \"{secret}\", slot", "takes a format"),
+        ("scheme = \"bearer\", slot", "scheme = \"query\", slot", "need a name"),
+        ("scheme = \"bearer\", slot", "scheme = \"hmac\", slot", "must accept \"hmac-secret\""),
+        ("slot = \"token\"", "slot = \"none\"", "there is no [credentials.none]"),
+        ("slot = \"token\"", "slot = \"key\"", "no endpoint uses"),
+        ("name = \"Authorization\"", "name = \"Host\"", "endpoints.hook.auth.name: "),
+        ("name = \"Authorization\"", "name = \"X Key\"", "endpoints.hook.auth.name: "),
+        ("Klaviyo-API-Key {secret}", "Klaviyo-API-Key", "endpoints.hook.auth.format: "),
+        ("Klaviyo-API-Key {secret}", "{secret} {secret}", "endpoints.hook.auth.format: "),
+        ("Klaviyo-API-Key {secret}", "{secret}\\r\\nX: y", "endpoints.hook.auth.format: "),
+        ("[\"x-hubspot-request-id\"]", "[\"Set-Cookie\"]", "response_headers"),
+        ("[\"x-hubspot-request-id\"]", "[\"set-cookie\"]", "response_headers"),
+        ("timeout = \"10s\"", "timeout = \"10\"", "no span of time"),
+        ("timeout = \"10s\"", "timeout = \"1h\"", "endpoints.api.timeout: 1h is outside 100ms to 5m"),
+        (
+            "max_response = \"512KiB\"",
+            "max_response = \"1GiB\"",
+            "endpoints.api.max_response: 1GiB is outside 1KiB to 16MiB",
+        ),
+        ("requests = 100", "requests = 0", "endpoints.api.rate.requests: "),
+        ("per = \"10s\"", "per = \"0s\"", "endpoints.api.rate.per: "),
+        ("accepts = [\"api-key\"]", "accepts = []", "credentials.token.accepts: "),
+        ("accepts = [\"api-key\"]", "accepts = [\"password\"]", "password"),
+        ("options = \"lists\"", "options = \"\"", "settings.list.options: "),
+        ("options = \"lists\"", "min = 1", "settings.list: min and max"),
+        ("options = \"lists\"", "values = [\"a\"]", "settings.list.values: "),
+        ("options = \"lists\"", "default = 3", "settings.list.default: "),
+        ("options = \"lists\"", "max_length = 0", "settings.list.max_length: "),
+        ("type = \"string\"", "type = \"enum\"", "settings.list.values: "),
+        ("preset = [\"fields.email\", ", "preset = [\"fields..email\", ", "mapping.email.preset: "),
+        ("preset = [\"fields.email\", ", "preset = [\"\", ", "mapping.email.preset: "),
+        ("preset = [\"fields.email\", ", "preset = [\"email\", ", "mapping.email.preset: "),
+        ("preset = [\"fields.email\", ", "preset = [\"id.x\", ", "mapping.email.preset: "),
+        ("\"form:*\"", "\"*:contact\"", "scope.default: "),
+        ("type = \"email\"", "type = \"mail\"", "mail"),
+        ("[mapping.\"*\"]\ntype = \"text\"", "[mapping.\"*\"]\ntype = \"text\"\nrequired = true", "mapping.*: "),
+        ("[mapping.\"*\"]", "[mapping.\"a b\"]", "mapping.a b: "),
+        ("\"form:*\"", "\"form\"", "scope.default: "),
+        ("\"form:*\"", "\"fax:*\"", "scope.default: "),
+        ("events = 25", "events = 0", "batch.events: 0 is outside 1 to 10000"),
+        ("bytes = \"64KiB\"", "bytes = \"1B\"", "batch.bytes: "),
+        ("linger = \"1s\"", "linger = \"2m\"", "batch.linger: 2m is outside 0ms to 1m"),
+    ] {
+        assert!(FULL.contains(from), "the table is out of date: {from}");
+        let error = Manifest::parse(&FULL.replacen(from, to, 1)).expect_err(to).to_string();
+        assert!(error.contains(says), "{to}: {error}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = FULL.replacen("events = 25", "events = 0", 1).replacen("id = \"hubspot\"", "id = \"A\"", 1);
+    let error = Manifest::parse(&text).unwrap_err();
+    assert_eq!(error.reasons().len(), 2, "{error}");
+}
+
+#[test]
+fn an_operator_given_base_must_be_a_url_inside_the_signed_pattern() {
+    let base = Base::Setting { setting: "url".into(), pattern: "https://*.example.com/**".into() };
+    let ok = base.resolve(&json!({ "url": "https://A.example.com/x" }));
+    assert_eq!(ok.as_deref(), Ok("https://a.example.com/x"));
+    for (settings, says) in [
+        (json!({}), "must hold the URL"),
+        (json!({ "url": "" }), "must hold the URL"),
+        (json!({ "url": 3 }), "must hold the URL"),
+        (json!({ "url": "nonsense" }), "not a valid URL"),
+        (json!({ "url": "https://u@a.example.com/" }), "user name"),
+        (json!({ "url": "https://a.example.com/#x" }), "fragment"),
+        (json!({ "url": "https://evil.test/x" }), "outside"),
+    ] {
+        let error = base.resolve(&settings).unwrap_err().to_string();
+        assert!(error.contains(says), "{settings}: {error}");
+    }
+    assert_eq!(Base::Fixed("https://x.test".into()).resolve(&json!({})).as_deref(), Ok("https://x.test"));
+}

@@ -1,0 +1,125 @@
+//! What the signed manifest, together with an instance's settings, says of an endpoint. Plain data; judged when granted.
+
+use std::time::Duration;
+
+use http::Method;
+use sgen_model::SlotName;
+use url::Url;
+
+/// One endpoint to be granted.
+#[derive(Debug, Clone)]
+pub struct EndpointSpec {
+    /// The name by which the guest opens it.
+    pub name: String,
+    /// The base URL, with settings filled in. Its scheme, host and port are what is dialled, whatever the guest says. A
+    /// query in it is kept and comes before the guest's.
+    pub base: Url,
+    /// What may be requested; the first rule that admits method and path decides.
+    pub allow: Vec<AllowRule>,
+    /// How the credential is put in.
+    pub auth: Option<Auth>,
+    /// Response headers that the guest may see beside the standard ones.
+    pub response_headers: Vec<String>,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// The largest response body, in bytes.
+    pub max_response: u64,
+}
+
+impl EndpointSpec {
+    /// An endpoint that admits nothing yet, with the default limits.
+    #[must_use]
+    pub fn new(name: impl Into<String>, base: Url) -> Self {
+        Self {
+            name: name.into(),
+            base,
+            allow: Vec::new(),
+            auth: None,
+            response_headers: Vec::new(),
+            timeouts: Timeouts::default(),
+            max_response: 1024 * 1024,
+        }
+    }
+}
+
+/// Methods on paths, relative to the base URL.
+#[derive(Debug, Clone)]
+pub struct AllowRule {
+    /// GET, HEAD, POST, PUT, PATCH or DELETE.
+    pub methods: Vec<Method>,
+    /// `*` is one segment, `**` any number of segments, none included; `""` is exactly the base URL.
+    pub paths: Vec<String>,
+}
+
+/// How a credential slot authenticates an endpoint's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer SECRET` (RFC 6750).
+    Bearer {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// `Authorization: Basic …` (RFC 7617); the slot holds `user:password`.
+    Basic {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// A header of the vendor's own.
+    Header {
+        /// The slot.
+        slot: SlotName,
+        /// The header's name.
+        name: String,
+        /// Its value, with `{secret}` exactly once.
+        format: String,
+    },
+    /// A query parameter.
+    Query {
+        /// The slot.
+        slot: SlotName,
+        /// The parameter's name.
+        name: String,
+    },
+    /// A signature over the request, after Standard Webhooks; the slot holds `whsec_<base64>`, or the base64 alone.
+    Hmac {
+        /// The slot.
+        slot: SlotName,
+    },
+}
+
+impl Auth {
+    /// The slot that it takes its credential from.
+    #[must_use]
+    pub fn slot(&self) -> &SlotName {
+        match self {
+            Self::Bearer { slot }
+            | Self::Basic { slot }
+            | Self::Header { slot, .. }
+            | Self::Query { slot, .. }
+            | Self::Hmac { slot } => slot,
+        }
+    }
+}
+
+/// Time limits of one request. Connecting has one of its own ([`crate::Limits::connect`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the head of the response is there.
+    pub first_byte: Duration,
+    /// Until the whole response is there.
+    pub total: Duration,
+}
+
+impl Timeouts {
+    /// One limit for everything.
+    #[must_use]
+    pub fn of(total: Duration) -> Self {
+        Self { first_byte: total, total }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::of(Duration::from_secs(30))
+    }
+}

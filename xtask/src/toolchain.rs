@@ -1,0 +1,117 @@
+//! What has to be on the machine. Installed when that is simple; otherwise the command that does it is named.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cargo, paths, steps};
+
+/// What connectors and guests are compiled for.
+pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// The independent implementation that signatures are checked with.
+const WEBHOOKS: &str = "standardwebhooks>=1,<2";
+/// The version of cargo-deny that `deny.toml` is written for.
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
+
+/// Makes sure that the compiler has the guests' target.
+pub(crate) fn wasm_target() -> Result<()> {
+    let output = Command::new("rustc")
+        .current_dir(paths::root())
+        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run rustc; install Rust from https://rustup.rs")?;
+    let libraries = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() && Path::new(libraries.trim()).is_dir() {
+        return Ok(());
+    }
+    println!("    the compilation target {WASM_TARGET} is missing; adding it");
+    steps::run(Command::new("rustup").current_dir(paths::root()).args(["target", "add", WASM_TARGET])).with_context(
+        || format!("add the target with `rustup target add {WASM_TARGET}` or your distribution's package"),
+    )
+}
+
+/// Makes sure that there is a Python environment with the independent `standardwebhooks` library.
+pub(crate) fn python() -> Result<()> {
+    let venv = paths::venv();
+    let python = venv.join("bin/python");
+    if has_webhooks(&python) {
+        return Ok(());
+    }
+    let shown = format!("python3 -m venv {0} && {0}/bin/python -m pip install '{WEBHOOKS}'", venv.display());
+    let advice =
+        || format!("signatures are verified by an independent library in Python; make its environment with: {shown}");
+    println!("    making a Python environment in {}", venv.display());
+    steps::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+        .with_context(advice)
+        .context("on Debian, first: apt-get install -y python3-venv")?;
+    steps::run(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        WEBHOOKS,
+    ]))
+    .with_context(advice)?;
+    if !has_webhooks(&python) {
+        bail!(
+            "{} cannot import standardwebhooks after it was installed; remove {} and try again",
+            python.display(),
+            venv.display()
+        );
+    }
+    Ok(())
+}
+
+fn has_webhooks(python: &Path) -> bool {
+    let mut command = Command::new(python);
+    command.args(["-c", "import standardwebhooks"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Makes sure that there is a browser to submit a real form with, and its driver.
+pub(crate) fn browser() -> Result<()> {
+    const INSTALL: [&str; 5] = ["install", "-y", "--no-install-recommends", "chromium", "chromium-driver"];
+    let missing = || ["chromium", "chromedriver"].into_iter().filter(|name| !on_path(name)).collect::<Vec<_>>();
+    if missing().is_empty() {
+        return Ok(());
+    }
+    let advice = format!("a real browser submits the form in a test; install it with: apt-get {}", INSTALL.join(" "));
+    if !on_path("apt-get") || !root_user() {
+        bail!("{} not found; {advice} (as root)", missing().join(" and "));
+    }
+    println!("    installing {}", missing().join(" and "));
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    steps::run(apt.arg("update")).with_context(|| advice.clone())?;
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    steps::run(apt.args(INSTALL)).with_context(|| advice.clone())?;
+    if !missing().is_empty() {
+        bail!("{} not found after installing; {advice}", missing().join(" and "));
+    }
+    Ok(())
+}
+
+/// Makes sure that there is `cargo deny`.
+pub(crate) fn cargo_deny() -> Result<()> {
+    let mut probe = cargo::cargo();
+    probe.args(["deny", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if probe.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    println!("    cargo-deny is missing; installing it");
+    steps::run(cargo::cargo().args(["install", "--locked", CARGO_DENY]))
+        .with_context(|| format!("install it with: cargo install --locked {CARGO_DENY}"))
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+fn root_user() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
