@@ -45,6 +45,7 @@ struct Message {
 pub(crate) fn build_modules(arguments: &[&str]) -> Result<Modules> {
     let mut command = cargo();
     command.arg("build").args(arguments).arg("--message-format=json-render-diagnostics");
+    command.args(["--config", &reproducible()?]);
     let shown = steps::show(&command);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{shown}`"))?;
@@ -59,6 +60,18 @@ pub(crate) fn build_modules(arguments: &[&str]) -> Result<Modules> {
         bail!("`{shown}` ended with {status}");
     }
     Ok(modules)
+}
+
+/// Panic locations name source files: without the folders of the machine that built them, a component is the same
+/// wherever it is built.
+fn reproducible() -> Result<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("this user has no home folder")?;
+    let flags: Vec<String> = [(paths::root(), "source"), (home, "cargo")]
+        .iter()
+        .map(|(folder, name)| format!("{:?}", format!("--remap-path-prefix={}={name}", folder.display())))
+        .collect();
+    Ok(format!("target.'cfg(target_family = \"wasm\")'.rustflags = [{}]", flags.join(", ")))
 }
 
 fn take(line: &str, modules: &mut Modules) -> Result<()> {

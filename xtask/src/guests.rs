@@ -4,41 +4,54 @@
 //! against the allowed imports, since some exist to break that rule.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{cargo, package, paths, toolchain};
 
+/// The one guest that a standard library's WASI is compiled into: its toolchain makes the component.
+const WASI_GUEST: &str = "guest-wasi-std";
+
 /// Builds every guest and wraps it; names it after its folder.
 pub(crate) fn run() -> Result<()> {
-    toolchain::wasm_target()?;
-    let workspace = paths::root().join("tests/guests/Cargo.toml");
-    let build = paths::target().join("guests-build");
-    let modules = cargo::build_modules(&[
-        "--manifest-path",
-        path(&workspace)?,
-        "--target-dir",
-        path(&build)?,
-        "--workspace",
-        "--profile",
-        "release",
-        "--target",
-        toolchain::WASM_TARGET,
-    ])?;
-    if modules.is_empty() {
-        bail!("{} built no WebAssembly module", workspace.display());
-    }
     let out = paths::guests();
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    for (folder, module) in &modules {
-        let name = folder.file_name().with_context(|| format!("{} has no name", folder.display()))?;
-        let file = out.join(name).with_extension("wasm");
-        fs::write(&file, package::component_of(module)?).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut count = 0_usize;
+    for (folder, module) in build(toolchain::WASM_TARGET, &[])? {
+        write(&out, &folder, &package::component_of(&module)?)?;
+        count += 1;
     }
-    println!("{} test guests in {}", modules.len(), out.display());
+    for (folder, component) in build(toolchain::WASI_TARGET, &["--package", WASI_GUEST])? {
+        let bytes = fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
+        write(&out, &folder, &bytes)?;
+        count += 1;
+    }
+    println!("{count} test guests in {}", out.display());
     Ok(())
 }
 
-fn path(path: &std::path::Path) -> Result<&str> {
+/// Builds the workspace's default members, or the packages named, for a target.
+fn build(target: &str, packages: &[&str]) -> Result<cargo::Modules> {
+    toolchain::wasm_target(target)?;
+    let manifest = paths::root().join("tests/guests/Cargo.toml");
+    let folder = paths::target().join("guests-build");
+    let mut arguments = vec!["--manifest-path", path(&manifest)?, "--target-dir", path(&folder)?, "--release"];
+    arguments.extend(["--target", target]);
+    arguments.extend(packages);
+    let modules = cargo::build_modules(&arguments)?;
+    if modules.is_empty() {
+        bail!("{} built no WebAssembly module for {target}", manifest.display());
+    }
+    Ok(modules)
+}
+
+fn write(out: &Path, folder: &Path, component: &[u8]) -> Result<()> {
+    let name = folder.file_name().with_context(|| format!("{} has no name", folder.display()))?;
+    let file = out.join(name).with_extension("wasm");
+    fs::write(&file, component).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn path(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8; move the checkout", path.display()))
 }

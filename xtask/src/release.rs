@@ -43,7 +43,7 @@ struct Source {
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     sgen_catalog::release::release_version(&plan.version).map_err(anyhow::Error::msg)?;
     let sources = sources(&paths::root().join("connectors"))?;
-    toolchain::wasm_target()?;
+    toolchain::wasm_target(toolchain::WASM_TARGET)?;
     let sequence = match plan.sequence {
         Some(sequence) => sequence,
         None => next(previous_sequence(&plan.out).map_err(anyhow::Error::msg)?)?,

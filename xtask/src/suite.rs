@@ -13,7 +13,10 @@ const CRASH_ROUNDS: &str = "10";
 /// All tests. Ends at the first failure, with the name of the step.
 pub(crate) fn run() -> Result<()> {
     // What could be missing is looked at first, before anyone has waited for a build.
-    step("compilation target", toolchain::wasm_target)?;
+    step("compilation targets", || {
+        toolchain::wasm_target(toolchain::WASM_TARGET)?;
+        toolchain::wasm_target(toolchain::WASI_TARGET)
+    })?;
     step("browser", toolchain::browser)?;
     step("independent verifier", toolchain::python)?;
     step("test guests", guests::run)?;

@@ -9,16 +9,18 @@ use crate::{cargo, paths, steps};
 
 /// What connectors and guests are compiled for.
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// What the guest with a standard library's WASI is compiled for.
+pub(crate) const WASI_TARGET: &str = "wasm32-wasip2";
 /// The independent implementation that signatures are checked with.
 const WEBHOOKS: &str = "standardwebhooks>=1,<2";
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
-/// Makes sure that the compiler has the guests' target.
-pub(crate) fn wasm_target() -> Result<()> {
+/// Makes sure that the compiler has a target.
+pub(crate) fn wasm_target(target: &str) -> Result<()> {
     let output = Command::new("rustc")
         .current_dir(paths::root())
-        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .stdin(Stdio::null())
         .output()
         .context("cannot run rustc; install Rust from https://rustup.rs")?;
@@ -26,9 +28,9 @@ pub(crate) fn wasm_target() -> Result<()> {
     if output.status.success() && Path::new(libraries.trim()).is_dir() {
         return Ok(());
     }
-    println!("    the compilation target {WASM_TARGET} is missing; adding it");
-    steps::run(Command::new("rustup").current_dir(paths::root()).args(["target", "add", WASM_TARGET])).with_context(
-        || format!("add the target with `rustup target add {WASM_TARGET}` or your distribution's package"),
+    println!("    the compilation target {target} is missing; adding it");
+    steps::run(Command::new("rustup").current_dir(paths::root()).args(["target", "add", target])).with_context(
+        || format!("add the target with `rustup target add {target}` or your distribution's package"),
     )
 }
 
