@@ -1,0 +1,161 @@
+//! What the sandbox costs: CPU time of this process per event, sandboxed against native.
+//!
+//! Both sides run the webhook connector, one HTTP request per event, through the same gate, on one thread, and take
+//! turns in short rounds, so that what else happens on the machine befalls both.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use sgen_connector_sdk::{Event as NativeEvent, backend, invoke};
+use sgen_connector_webhook::Webhook;
+use sgen_engine::{Engine, EngineConfig, Event, Invoker, Limits};
+use sgen_model::Outcome;
+use tokio::runtime::Runtime;
+
+use crate::downstream::Receiver;
+use crate::native::ThroughGate;
+use crate::release;
+use crate::report::{Figure, median};
+
+/// Batch sizes, with the ratio that must be reached.
+const REACHES: [(usize, f64); 2] = [(1, 2.5), (25, 1.25)];
+
+/// What is measured.
+#[derive(Args)]
+pub(crate) struct Sandbox {
+    /// Rounds of each side, per batch size.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Events per round and side.
+    #[arg(long, default_value_t = 3000)]
+    events: usize,
+    /// Run one side alone, for a profiler.
+    #[arg(long, value_parser = ["sandboxed", "native"])]
+    only: Option<String>,
+}
+
+struct Sides {
+    runtime: Arc<Runtime>,
+    invoker: Invoker,
+    native: Arc<ThroughGate>,
+    settings: String,
+}
+
+impl Sandbox {
+    pub(crate) fn run(&self) -> Result<Vec<Figure>> {
+        let receiver = Receiver::start()?;
+        let sides = Sides::new(&receiver)?;
+        let mut figures = Vec::new();
+        for (batch, reach) in REACHES {
+            let count = self.events.div_ceil(batch).max(1);
+            if let Some(side) = &self.only {
+                for _ in 0..self.rounds {
+                    if side == "native" { sides.native(batch, count)? } else { sides.sandboxed(batch, count)? };
+                }
+                continue;
+            }
+            // Connections are opened and code is touched before anything counts.
+            sides.native(batch, count)?;
+            sides.sandboxed(batch, count)?;
+            let mut ratios = Vec::new();
+            let (mut native, mut sandboxed) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                let n = sides.native(batch, count)?;
+                let s = sides.sandboxed(batch, count)?;
+                ratios.push(s / n);
+                native.push(n);
+                sandboxed.push(s);
+            }
+            let detail = format!(
+                "{:.1} µs of CPU per event sandboxed, {:.1} µs native, median of {} rounds of {} events",
+                median(sandboxed),
+                median(native),
+                self.rounds,
+                count * batch
+            );
+            println!("batches of {batch}: {detail}");
+            figures.push(Figure::new("sandbox", &format!("batch-{batch}"), median(ratios), "x", reach, detail));
+        }
+        Ok(figures)
+    }
+}
+
+impl Sides {
+    fn new(receiver: &Receiver) -> Result<Self> {
+        let runtime = Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+        let entry = release::entry("webhook")?;
+        let engine = Engine::new(EngineConfig { cache: None, cache_key: [0; 32], limits: Limits::default() })?;
+        let component = engine.load(*entry.digest.as_bytes(), &entry.wasm)?.component;
+        Ok(Self {
+            invoker: Invoker::new(component, receiver.grant()?),
+            native: Arc::new(ThroughGate { grant: receiver.grant()?, runtime: runtime.clone() }),
+            settings: serde_json::json!({ "url": receiver.url() }).to_string(),
+            runtime,
+        })
+    }
+
+    /// Delivers `count` batches through the component; µs of CPU per event.
+    fn sandboxed(&self, batch: usize, count: usize) -> Result<f64> {
+        let events: Vec<Event> = (0..batch)
+            .map(|i| {
+                let NativeEvent { id, idempotency_key, captured_at_ms, surface, fields } = event(i);
+                Event { id, idempotency_key, captured_at_ms, surface, fields }
+            })
+            .collect();
+        let began = cpu();
+        self.runtime.block_on(async {
+            for _ in 0..count {
+                let outcomes = self.invoker.deliver(&self.settings, &events).await.result?;
+                if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Delivered(_))) {
+                    bail!("the receiver refused an event: {outcomes:?}");
+                }
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(per_event(began, batch, count))
+    }
+
+    /// The same natively.
+    fn native(&self, batch: usize, count: usize) -> Result<f64> {
+        let events: Vec<NativeEvent> = (0..batch).map(event).collect();
+        let began = cpu();
+        backend::with_backend(self.native.clone(), || {
+            for _ in 0..count {
+                let outcomes = invoke::deliver::<Webhook>(&self.settings, &events);
+                if !outcomes.iter().all(sgen_connector_sdk::Outcome::is_delivered) {
+                    bail!("the receiver refused an event: {outcomes:?}");
+                }
+            }
+            Ok(())
+        })?;
+        Ok(per_event(began, batch, count))
+    }
+}
+
+/// A contact form's submission after mapping, as the demo's are.
+fn event(i: usize) -> NativeEvent {
+    NativeEvent {
+        id: format!("0193c1d2-7b1e-7c3a-9f00-{i:012x}"),
+        idempotency_key: format!("evt_{i:032x}"),
+        captured_at_ms: 1_795_460_400_000,
+        surface: "form:contact".to_owned(),
+        fields: format!(
+            r#"{{"email":"ada.lovelace{i}@example.com","firstname":"Ada","lastname":"Lovelace","phone":"+442071838750","message":"Please call me about the analytical engine."}}"#
+        ),
+    }
+}
+
+/// CPU time of this process so far, user and system, in µs.
+fn cpu() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    #[expect(clippy::cast_precision_loss, reason = "a process does not run for 285 years")]
+    let micros = time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3;
+    micros
+}
+
+fn per_event(began: f64, batch: usize, count: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let events = (batch * count) as f64;
+    (cpu() - began) / events
+}
