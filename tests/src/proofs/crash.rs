@@ -1,0 +1,428 @@
+//! The claim: whatever the host acknowledged survives SIGKILL at any moment, and the host always starts again.
+//!
+//! The host takes events, delivers them and has its configuration changed while it is killed; a fifth of the kills hit
+//! its start, half of those the very first start on an empty store. A ledger outside of the host says what it owes.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use fastrand::Rng;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::ledger::{Findings, Found, Ledger, event};
+use crate::client::Client;
+use crate::host::{Host, HostFolder};
+use crate::scene::{Downstreams, LIVE, SITE, Scene, WEBHOOK};
+
+/// How many senders post at once.
+const SENDERS: usize = 4;
+/// How long a loaded host lives, in milliseconds.
+const LIFE_MS: std::ops::Range<u64> = 20..700;
+/// How long the last life may take to deliver what is left.
+const DRAIN_BOUND: Duration = Duration::from_secs(300);
+/// How many findings of a kind are told in words.
+const TOLD: usize = 10;
+
+/// What to prove.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How often the host is killed.
+    pub rounds: u64,
+    /// Decides moments, sizes and contents.
+    pub seed: u64,
+    /// The folder of everything; emptied first, removed after a success.
+    pub folder: PathBuf,
+    /// The folder of the signed release.
+    pub catalog: PathBuf,
+}
+
+/// What was found. Its text is the proof's closing line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Kills.
+    pub rounds: u64,
+    /// Events acknowledged.
+    pub acked: u64,
+    /// Acknowledged events and changes that are not there.
+    pub lost: u64,
+    /// Events or requests that are there in part or with other contents.
+    pub torn: u64,
+    /// Starts after a kill that did not serve.
+    pub unopenable: u64,
+    /// Deliveries beyond the first of a webhook id: allowed, and counted.
+    pub duplicates: u64,
+}
+
+impl Figures {
+    /// Whether the claim holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.lost == 0 && self.torn == 0 && self.unopenable == 0
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rounds, acked, lost, torn, unopenable, duplicates } = self;
+        write!(
+            f,
+            "rounds {rounds}, acked {acked}, lost {lost}, torn {torn}, unopenable {unopenable}, duplicates {duplicates}"
+        )
+    }
+}
+
+/// Where a kill hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kill {
+    /// A host under load.
+    UnderLoad,
+    /// A start on the store as it is.
+    Start,
+    /// The first start on an empty store.
+    FirstStart,
+}
+
+/// One kill in five hits a start, at a random place among the five; every second of these an empty store's first.
+fn schedule(rounds: u64, rng: &mut Rng) -> Vec<Kill> {
+    let mut kills = Vec::new();
+    let mut starts = 0_u64;
+    while (kills.len() as u64) < rounds {
+        let chosen = rng.usize(0..5);
+        for place in 0..5 {
+            if place == chosen {
+                kills.push(if starts.is_multiple_of(2) { Kill::Start } else { Kill::FirstStart });
+                starts += 1;
+            } else {
+                kills.push(Kill::UnderLoad);
+            }
+        }
+    }
+    kills.truncate(usize::try_from(rounds).unwrap_or(usize::MAX));
+    kills
+}
+
+/// What all rounds share.
+struct Course {
+    scene: Scene,
+    ledger: Arc<Ledger>,
+    figures: Figures,
+    rng: Rng,
+    /// How long the last undisturbed start took.
+    start_time: Duration,
+    /// Requests whose fate is unknown: their answer never came.
+    unanswered: Vec<Value>,
+}
+
+/// Runs the proof; `tell` is given a line now and then.
+///
+/// # Errors
+/// When the proof itself cannot go on; what it proves or disproves is in the figures.
+pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Result<Figures> {
+    if plan.folder.exists() {
+        fs::remove_dir_all(&plan.folder).with_context(|| format!("{} cannot be emptied", plan.folder.display()))?;
+    }
+    fs::create_dir_all(&plan.folder)?;
+    let ledger = Arc::new(Ledger::create(&plan.folder.join("ledger.txt"))?);
+    let downstreams = Downstreams::start().await?;
+    let folder = HostFolder::create_on(&plan.folder.join("host"), &plan.catalog).await?;
+    let folder = downstreams.attach(folder);
+    let scene = Scene::start_with(downstreams, folder).await?;
+    let mut webhook = scene.webhook_instance();
+    webhook.mapping = json!({ "event_id": { "from": "id" }, "check": { "from": "fields.check" } });
+    scene.operator()?.configure(SITE, LIVE, &webhook).await?;
+    let mut rng = Rng::with_seed(plan.seed);
+    let kills = schedule(plan.rounds, &mut rng);
+    let mut course = Course {
+        scene,
+        ledger,
+        figures: Figures::default(),
+        rng,
+        start_time: Duration::from_millis(500),
+        unanswered: Vec::new(),
+    };
+    course.stop_host().await?;
+    let began = Instant::now();
+    for (number, kill) in (1..).zip(kills) {
+        course.round(number, kill, plan, &mut tell).await?;
+        course.figures.rounds += 1;
+        if number % 10 == 0 {
+            let acked = course.ledger.acknowledged().len();
+            tell(format!("round {number}: {acked} acknowledged, {:.0} s", began.elapsed().as_secs_f32()));
+        }
+    }
+    course.conclude(&mut tell).await?;
+    if course.figures.holds() {
+        drop(course.scene);
+        fs::remove_dir_all(&plan.folder)?;
+    } else {
+        tell(format!("everything of this run is kept in {}", plan.folder.display()));
+    }
+    Ok(course.figures)
+}
+
+impl Course {
+    async fn stop_host(&mut self) -> Result<()> {
+        let host = self.scene.host.take().context("the host is down already")?;
+        let status = host.stop().await?;
+        if !status.success() {
+            bail!("the host did not stop cleanly: {status}");
+        }
+        Ok(())
+    }
+
+    /// Starts a host after a kill. One that does not serve is counted, and tried once more.
+    async fn open(&mut self, folder: &HostFolder, tell: &mut impl FnMut(String)) -> Result<Host> {
+        let mut host = folder.spawn()?;
+        match host.wait_until_serving().await {
+            Ok(took) => self.start_time = took,
+            Err(error) => {
+                self.figures.unopenable += 1;
+                tell(format!("UNOPENABLE {error:#}"));
+                drop(host);
+                return folder.start().await.context("the store stays unopenable");
+            }
+        }
+        Ok(host)
+    }
+
+    async fn round(&mut self, number: u64, kill: Kill, plan: &Plan, tell: &mut impl FnMut(String)) -> Result<()> {
+        match kill {
+            Kill::UnderLoad => {
+                let folder = self.scene.folder.clone();
+                self.scene.host = Some(self.open(&folder, tell).await?);
+                self.load(number).await
+            }
+            Kill::Start => {
+                let folder = self.scene.folder.clone();
+                self.kill_while_starting(&folder).await
+            }
+            Kill::FirstStart => {
+                let place = plan.folder.join(format!("first-{number}"));
+                let folder = self.scene.folder.with_empty_store(&place)?;
+                self.kill_while_starting(&folder).await?;
+                let start_time = self.start_time;
+                self.open(&folder, tell).await?.kill().await?;
+                self.start_time = start_time;
+                fs::remove_dir_all(&place)?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn kill_while_starting(&mut self, folder: &HostFolder) -> Result<()> {
+        let span = u64::try_from(self.start_time.as_micros())?.max(1);
+        let moment = Duration::from_micros(self.rng.u64(0..span + span / 5));
+        let host = folder.spawn()?;
+        tokio::time::sleep(moment).await;
+        host.kill().await
+    }
+
+    /// Posts, changes and delivers until the host is killed at a random moment.
+    async fn load(&mut self, round: u64) -> Result<()> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let number = Arc::new(AtomicU64::new(0));
+        let ingest = self.scene.ingest()?;
+        let mut repeats = std::mem::take(&mut self.unanswered);
+        let mut senders: JoinSet<Result<Vec<Value>>> = JoinSet::new();
+        for _ in 0..SENDERS {
+            let share = repeats.split_off(repeats.len() - repeats.len().div_ceil(SENDERS).min(repeats.len()));
+            let sender = Sender {
+                ingest: ingest.clone(),
+                ledger: self.ledger.clone(),
+                ended: ended.clone(),
+                number: number.clone(),
+                rng: self.rng.fork(),
+                round,
+            };
+            senders.spawn(sender.run(share));
+        }
+        let operator = self.scene.operator()?;
+        let titles = tokio::spawn(change_titles(operator, self.ledger.clone(), ended.clone(), round));
+        let moment = Duration::from_millis(self.rng.u64(LIFE_MS));
+        tokio::time::sleep(moment).await;
+        let host = self.scene.host.take().context("the host is down already")?;
+        host.kill().await?;
+        ended.store(true, Ordering::SeqCst);
+        self.unanswered = repeats;
+        while let Some(done) = senders.join_next().await {
+            let unanswered = done??;
+            // Half of what was not answered is sent again, as a careful site does; the other half never, so that a
+            // request that was stored in part would stay so and be seen.
+            let again = unanswered.into_iter().filter(|_| self.rng.bool());
+            self.unanswered.extend(again);
+        }
+        titles.await??;
+        Ok(())
+    }
+
+    /// The last life: deliver what is left and compare everything with the ledger.
+    async fn conclude(&mut self, tell: &mut impl FnMut(String)) -> Result<()> {
+        let folder = self.scene.folder.clone();
+        self.scene.host = Some(self.open(&folder, tell).await?);
+        self.scene.settled(WEBHOOK, DRAIN_BOUND).await?;
+        let operator = self.scene.operator()?;
+        let captures = operator.captures(SITE, LIVE).await?;
+        let dead = operator.dead_letters(WEBHOOK).await?;
+        let changes = operator.audit(SITE, "event=configuration-changed").await?;
+        let deliveries = self.scene.downstreams.webhook.deliveries();
+        let mut found = Found {
+            captures: captures.into_iter().map(|capture| (capture.id, capture.fields)).collect(),
+            accounted: self.scene.downstreams.webhook.by_field("event_id").into_keys().collect(),
+            titles: changes.iter().flat_map(new_titles).collect(),
+        };
+        found.accounted.extend(dead.into_iter().map(|letter| letter.event_id));
+        let Findings { lost, mut torn } = self.ledger.compare(&found);
+        for (id, delivery) in &deliveries {
+            let event = delivery.data.get("event_id").and_then(Value::as_str).unwrap_or_default();
+            let posted = found.captures.get(event).and_then(|fields| fields.get("check"));
+            if delivery.changed || posted.is_none() || posted != delivery.data.get("check") {
+                torn.push(format!("{id} was delivered with other contents than {event:?} has"));
+            }
+        }
+        if let Err(error) = operator.verify_audit(SITE).await {
+            torn.push(format!("the audit log does not verify: {error}"));
+        }
+        self.stop_host().await?;
+        let check = self.scene.folder.run(&["store", "check"]).await?;
+        if !check.status.success() {
+            torn.push(format!("store check fails: {}{}", check.stdout, check.stderr));
+        }
+        for (kind, findings) in [("LOST", &lost), ("TORN", &torn)] {
+            for finding in findings.iter().take(TOLD) {
+                tell(format!("{kind} {finding}"));
+            }
+        }
+        self.figures.acked = self.ledger.acknowledged().len() as u64;
+        self.figures.lost = lost.len() as u64;
+        self.figures.torn = torn.len() as u64;
+        self.figures.duplicates = deliveries.values().map(|delivery| delivery.times - 1).sum();
+        Ok(())
+    }
+}
+
+/// One sender of events.
+struct Sender {
+    ingest: Client,
+    ledger: Arc<Ledger>,
+    ended: Arc<AtomicBool>,
+    number: Arc<AtomicU64>,
+    rng: Rng,
+    round: u64,
+}
+
+impl Sender {
+    /// Posts until the host is gone, `repeats` first; answers the requests that got no answer.
+    async fn run(mut self, mut repeats: Vec<Value>) -> Result<Vec<Value>> {
+        let mut unanswered = Vec::new();
+        while !self.ended.load(Ordering::SeqCst) {
+            let request = repeats.pop().unwrap_or_else(|| self.request());
+            let ids: Vec<String> = request
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|event| event.get("id").and_then(Value::as_str).map(str::to_owned))
+                .collect();
+            match self.ingest.post_events(SITE, LIVE, &request).await {
+                Ok(_) => self.ledger.note(ids, true)?,
+                Err(error) if error.problem().is_some_and(|problem| problem.status < 429) => {
+                    bail!("the host refused a valid request: {error}")
+                }
+                Err(_) => {
+                    self.ledger.note(ids, false)?;
+                    unanswered.push(request);
+                    if !self.ended.load(Ordering::SeqCst) {
+                        // The host is gone and this sender is about to hear of it.
+                        tokio::task::yield_now().await;
+                    }
+                    break;
+                }
+            }
+        }
+        unanswered.extend(repeats);
+        Ok(unanswered)
+    }
+
+    fn request(&mut self) -> Value {
+        let size = if self.rng.bool() { 1 } else { self.rng.usize(2..20) };
+        let events: Vec<Value> = (0..size)
+            .map(|_| {
+                let number = self.number.fetch_add(1, Ordering::SeqCst);
+                let id = format!("r{}-{number}", self.round);
+                // Most events are small; some are larger than one value of the store.
+                let length =
+                    if self.rng.u8(0..20) == 0 { self.rng.usize(4_000..20_000) } else { self.rng.usize(0..400) };
+                let padding: String = (0..length).map(|_| self.rng.alphanumeric()).collect();
+                event(&id, &padding)
+            })
+            .collect();
+        Value::from(events)
+    }
+}
+
+/// Changes the instance's title until the host is gone.
+async fn change_titles(operator: Client, ledger: Arc<Ledger>, ended: Arc<AtomicBool>, round: u64) -> Result<()> {
+    for number in 0_u64.. {
+        if ended.load(Ordering::SeqCst) {
+            break;
+        }
+        let title = format!("title {round}.{number}");
+        match operator.change(WEBHOOK, &json!({ "title": title })).await {
+            Ok(_) => ledger.note_title(title)?,
+            Err(error) if error.problem().is_some_and(|problem| problem.status < 429) => {
+                bail!("the host refused a valid change: {error}")
+            }
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// The titles that an audit record of a change gives.
+fn new_titles(record: &Value) -> Vec<String> {
+    let action = record.get("action").filter(|action| action.is_object()).unwrap_or(record);
+    let changes = action.get("changes").and_then(Value::as_array);
+    let titles = changes.into_iter().flatten().filter(|change| change.get("field").is_some_and(|f| f == "title"));
+    titles.filter_map(|change| change.get("new").and_then(Value::as_str).map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn one_kill_in_five_hits_a_start() {
+        for seed in 0..20 {
+            let kills = schedule(50, &mut Rng::with_seed(seed));
+            assert_eq!(kills.len(), 50);
+            assert_eq!(kills.iter().filter(|kill| **kill == Kill::Start).count(), 5, "seed {seed}");
+            assert_eq!(kills.iter().filter(|kill| **kill == Kill::FirstStart).count(), 5, "seed {seed}");
+        }
+        assert_eq!(schedule(3, &mut Rng::with_seed(1)).len(), 3);
+    }
+
+    #[test]
+    fn the_closing_line_has_its_figures_in_order() {
+        let figures = Figures { rounds: 50, acked: 1234, lost: 0, torn: 0, unopenable: 0, duplicates: 7 };
+        assert!(figures.holds());
+        assert_eq!(figures.to_string(), "rounds 50, acked 1234, lost 0, torn 0, unopenable 0, duplicates 7");
+        assert!(!Figures { lost: 1, ..figures.clone() }.holds());
+        assert!(!Figures { torn: 1, ..figures.clone() }.holds());
+        assert!(!Figures { unopenable: 1, ..figures }.holds());
+    }
+
+    #[test]
+    fn titles_are_read_from_audit_records_in_either_shape() {
+        let changes = json!([{ "field": "title", "prior": "a", "new": "b" }, { "field": "scope", "new": [] }]);
+        let flat = json!({ "event": "configuration-changed", "changes": changes });
+        let nested = json!({ "action": flat });
+        assert_eq!(new_titles(&flat), ["b"]);
+        assert_eq!(new_titles(&nested), ["b"]);
+    }
+}

@@ -1,0 +1,4 @@
+//! Proofs: claims about the whole host, checked at any size, each ending with one closing line of figures.
+
+pub mod crash;
+pub mod ledger;
