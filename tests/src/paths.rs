@@ -46,7 +46,7 @@ pub fn own_binary(name: &str) -> Result<PathBuf> {
 /// When there is none; the error names the command.
 pub fn catalog() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("SGEN_CATALOG") {
-        return built(PathBuf::from(folder), "cargo xtask release 0.1.0 --out \"$SGEN_CATALOG\"");
+        return built(PathBuf::from(folder), "cargo xtask release 2026.11.0 --out \"$SGEN_CATALOG\"");
     }
     let of_tests = target().join("test-catalog");
     if of_tests.join("release.dsse.json").is_file() {
@@ -61,7 +61,7 @@ pub fn catalog() -> Result<PathBuf> {
 /// When there is none; the error names the command.
 pub fn development_catalog() -> Result<PathBuf> {
     let folder = target().join("catalog");
-    built(folder.join("release.dsse.json"), "cargo xtask release 0.1.0")?;
+    built(folder.join("release.dsse.json"), "cargo xtask release 2026.11.0")?;
     Ok(folder)
 }
 

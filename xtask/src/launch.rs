@@ -12,16 +12,31 @@ pub(crate) fn run(program: &str, arguments: &[OsString]) -> Result<()> {
     // Only to be listed, nothing needs to be released.
     let asks_for_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h" || argument == "help");
     if asks_for_help {
-        steps::run(cargo::cargo().args(["build", "--quiet", "--release", "-p", "sgen-tests", "--bin", program]))?;
+        steps::run(cargo::cargo().args(["build", "--quiet", "--release", "-p", package(program), "--bin", program]))?;
     } else {
         steps::step("development release", || release::run(&release::Plan::development(paths::catalog())))?;
         steps::step("host and programs", || {
-            steps::run(cargo::cargo().args(["build", "--release", "-p", "sgen-host", "-p", "sgen-tests", "--bins"]))
+            steps::run(cargo::cargo().args([
+                "build",
+                "--release",
+                "-p",
+                "sgen-host",
+                "-p",
+                "sgen-tests",
+                "-p",
+                package(program),
+                "--bins",
+            ]))
         })?;
     }
     let mut command = Command::new(paths::program(program));
     command.args(arguments).env("SGEN_CATALOG", paths::catalog());
     replace(command)
+}
+
+/// The package that a program is of: the bench runs the host's rooms in its own process and has a package of its own.
+fn package(program: &str) -> &'static str {
+    if program == "sgen-bench" { "sgen-bench" } else { "sgen-tests" }
 }
 
 /// Becomes the program, so that signals reach it and its status is ours.

@@ -29,9 +29,8 @@ pub(crate) fn wasm_target(target: &str) -> Result<()> {
         return Ok(());
     }
     println!("    the compilation target {target} is missing; adding it");
-    steps::run(Command::new("rustup").current_dir(paths::root()).args(["target", "add", target])).with_context(
-        || format!("add the target with `rustup target add {target}` or your distribution's package"),
-    )
+    steps::run(Command::new("rustup").current_dir(paths::root()).args(["target", "add", target]))
+        .with_context(|| format!("add the target with `rustup target add {target}` or your distribution's package"))
 }
 
 /// Makes sure that there is a Python environment with the independent `standardwebhooks` library.

@@ -88,6 +88,7 @@ pub fn router(parts: ApiParts) -> Result<axum::Router, ApiError> {
         .fallback(observe::no_route)
         .method_not_allowed_fallback(observe::no_method)
         .layer(CatchPanicLayer::custom(observe::on_panic))
+        .layer(axum::middleware::from_fn(observe::to_the_end))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), observe::observe))
         .with_state(api))
 }

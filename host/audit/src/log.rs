@@ -88,6 +88,7 @@ impl AuditLog {
         let head = Head { size: tree.size(), root: hex::encode(root.0) };
         let head = serde_json::to_vec(&head).map_err(|e| AuditError::Encode(e.to_string()))?;
         commit.put(Keyspace::Meta, head_key(site), head);
+        commit.check()?;
         let ticket = self.store.submit(commit);
         // A commit that fails ends the store, so the tree in memory never runs ahead of one that goes on.
         trees.insert(site.clone(), tree);

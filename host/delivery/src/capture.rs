@@ -136,6 +136,7 @@ impl EventLog {
         if fresh.is_empty() {
             return Ok((receipts, None));
         }
+        commit.check()?;
         let ticket = self.store.submit(commit);
         // A commit that fails ends the store, so no position given out here is ever used twice.
         tail.last = last;

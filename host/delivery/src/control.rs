@@ -25,6 +25,8 @@ use crate::validate;
 const TITLE: usize = 200;
 /// The longest note on why an instance was disabled, in bytes.
 const REASON: usize = 500;
+/// The largest configuration, in bytes of JSON: an audit record holds it twice.
+const CONFIGURATION: usize = 512 * 1024;
 
 /// A connector instance to be configured.
 pub struct NewInstance {
@@ -103,6 +105,7 @@ impl Runtime {
         }
         let title = new.title.unwrap_or_else(|| manifest.title.clone());
         check_text("title", &title, TITLE, &mut problems);
+        check_size(&settings, &mapping, &mut problems);
         let mut credentials = BTreeMap::new();
         for (slot, secret) in new.credentials {
             match self.seal(entry, &new.place, &id, &slot, 1, secret, &mut commit) {
@@ -185,6 +188,7 @@ impl Runtime {
         if let Some(scope) = change.scope {
             after.scope = scope;
         }
+        check_size(&after.settings, &after.mapping, &mut problems);
         if !problems.is_empty() {
             return Err(DeliveryError::Invalid(problems));
         }
@@ -337,6 +341,8 @@ impl Runtime {
                 ConnectorId::parse(&entry.manifest.id).map_err(|e| DeliveryError::record("connector id", e))?;
             return Err(DeliveryError::UnknownSlot { connector, slot: slot.clone() });
         }
+        grants::check_credential(&entry.manifest, slot, &secret)
+            .map_err(|problem| DeliveryError::Invalid(vec![problem]))?;
         let now = self.parts.clock.now();
         Ok(self.parts.vault.seal_credential(place, id, slot, version, secret, now, commit)?)
     }
@@ -357,6 +363,14 @@ fn keep<T>(problems: &mut Vec<Problem>, checked: Result<T, Vec<Problem>>) -> Opt
     }
 }
 
+fn check_size(settings: &Map<String, Value>, mapping: &FieldMapping, problems: &mut Vec<Problem>) {
+    let size = serde_json::to_string(&(settings, mapping)).map_or(usize::MAX, |json| json.len());
+    if size > CONFIGURATION {
+        let message = format!("settings and mapping have {size} bytes of JSON; at most {CONFIGURATION} are taken");
+        problems.push(Problem::new("mapping", message));
+    }
+}
+
 fn check_text(field: &str, text: &str, limit: usize, problems: &mut Vec<Problem>) {
     if text.trim().is_empty() || text.len() > limit || text.chars().any(char::is_control) {
         problems.push(Problem::new(field, format!("must be 1 to {limit} bytes of text without control characters")));
@@ -365,6 +379,11 @@ fn check_text(field: &str, text: &str, limit: usize, problems: &mut Vec<Problem>
 
 /// What is wrong with a credential, unless it is the host that failed.
 fn credential_problem(slot: &SlotName, error: DeliveryError) -> Result<Problem, DeliveryError> {
+    if let DeliveryError::Invalid(problems) = &error
+        && let Some(problem) = problems.first()
+    {
+        return Ok(problem.clone());
+    }
     if error.fault() == sgen_model::Fault::Operator {
         Ok(Problem::new(format!("credentials.{slot}"), error.to_string()))
     } else {

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::Value;
 use sgen_catalog::manifest::{self, Base, BaseError, Endpoint, Manifest};
 use sgen_egress::{AllowRule, Auth, EndpointSpec, Gate, Grant, Timeouts};
-use sgen_model::{ConnectorInstance, SlotName};
+use sgen_model::{ConnectorInstance, SecretBytes, SlotName};
 use sgen_vault::Vault;
 use url::Url;
 
@@ -98,6 +98,22 @@ impl Bases {
         let authority = url.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
         authority.is_some_and(|authority| self.development_hosts.contains(&authority))
     }
+}
+
+/// Checks that a credential has the form that its endpoints need.
+///
+/// # Errors
+/// A problem that names the slot and never repeats the secret.
+pub(crate) fn check_credential(manifest: &Manifest, slot: &SlotName, secret: &SecretBytes) -> Result<(), Problem> {
+    for declared in manifest.endpoints.values().filter_map(|endpoint| endpoint.auth.as_ref()) {
+        if declared.slot() != slot.as_str() {
+            continue;
+        }
+        let refused = |said: String| Problem::new(format!("credentials.{slot}"), said);
+        let scheme = auth(declared).map_err(|e| refused(e.to_string()))?;
+        scheme.check(secret).map_err(|said| refused(said.to_owned()))?;
+    }
+    Ok(())
 }
 
 fn rule(allow: &manifest::Allow) -> AllowRule {

@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 
 use serde::Serialize;
 use sgen_model::{
-    CaptureEvent, Choice, ConnectorInstance, DownstreamAccount, EventId, Failure, InstanceId, InstanceState,
-    PauseCause, Place, Sequence, Timestamp, Verdict,
+    CaptureEvent, Choice, ConnectorInstance, DownstreamAccount, EventId, Failure, InstanceId, InstanceState, Place,
+    Sequence, Timestamp, Verdict,
 };
 use sgen_store::Keyspace;
 
@@ -189,7 +189,7 @@ impl Runtime {
             });
         }
         Ok(InstanceStatus {
-            state: state(&slot, &view, self.parts.clock.now()),
+            state: state(&slot, &view),
             cursor: view.state.progress.cursor(),
             head,
             pending: view.state.progress.open(slot.record.routing.reach(head)),
@@ -308,9 +308,11 @@ impl Runtime {
         let instance = &slot.record.instance;
         let (id, sequence) = (&instance.id, capture.sequence);
         let sealer = self.sealer(&instance.place)?;
-        let attempts = self.attempts(id, &sealer, capture)?;
+        // Read in the order opposite to writing: what is settled by now has its record by the time that is read.
+        let settled = slot.lane.view().state.progress.contains(sequence);
         let dead = self.parts.store.get(Keyspace::Dead, &keys::dead(id, sequence))?;
         let retry = self.parts.store.get(Keyspace::Retry, &keys::retry(id, sequence))?;
+        let attempts = self.attempts(id, &sealer, capture)?;
         let outcome = if let Some(bytes) = dead {
             let letter: DeadLetter = sealer.open(Sealed::Dead, id.as_str(), sequence.0, &bytes)?;
             TraceOutcome::DeadLettered { failure: letter.failure }
@@ -323,8 +325,8 @@ impl Runtime {
             TraceOutcome::Skipped { reason: "it was captured before the instance was configured" }
         } else if slot.record.routing.in_gap(sequence) {
             TraceOutcome::Skipped { reason: "the instance was disabled when it was captured" }
-        } else if slot.lane.view().state.progress.contains(sequence) {
-            // Settled, never attempted, no dead letter: it was out of scope when it was its turn.
+        } else if settled && attempts.is_empty() {
+            // Never attempted, no dead letter: it was out of scope when it was its turn.
             TraceOutcome::Skipped { reason: "its surface is out of the instance's scope" }
         } else if !instance.scope.admits(&capture.event.surface) {
             TraceOutcome::Skipped { reason: "its surface is out of the instance's scope" }
@@ -377,13 +379,13 @@ impl Runtime {
     }
 }
 
-fn state(slot: &Slot, view: &View, now: Timestamp) -> InstanceState {
+fn state(slot: &Slot, view: &View) -> InstanceState {
     let instance = &slot.record.instance;
     if !instance.enabled {
         return InstanceState::Disabled;
     }
-    if let Some(failure) = &view.blocked {
-        return InstanceState::Paused(PauseCause { since: now, failure: failure.clone() });
+    if let Some(cause) = &view.blocked {
+        return InstanceState::Paused(cause.clone());
     }
     match &view.state.pause {
         Some(pause) if pause.revision == instance.revision => InstanceState::Paused(pause.cause.clone()),

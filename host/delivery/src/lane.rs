@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use ring::digest;
 use sgen_catalog::manifest;
 use sgen_engine::{Event, Invoker};
-use sgen_model::{Clock, Failure, Sequence, Timestamp};
+use sgen_model::{Clock, Failure, FailureClass, PauseCause, Sequence, Timestamp};
 use sgen_store::{Keyspace, Ticket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -57,7 +58,7 @@ pub(crate) struct View {
     pub(crate) state: LaneState,
     pub(crate) hold_until: Option<Timestamp>,
     /// Why it cannot deliver, when that is not for the operator to mend by a pause's end.
-    pub(crate) blocked: Option<Failure>,
+    pub(crate) blocked: Option<PauseCause>,
 }
 
 /// A lane from outside.
@@ -188,8 +189,8 @@ impl Lane {
         let id = self.ledger.id.clone();
         if let Err(error) = self.work().await {
             tracing::error!(instance = %id, %error, "the lane has stopped; its events wait until the host is started again");
-            let failure =
-                Failure::new(sgen_model::FailureClass::ConnectorFault, format!("the lane has stopped: {error}"));
+            let failure = Failure::new(FailureClass::ConnectorFault, format!("the lane has stopped: {error}"));
+            let failure = PauseCause { since: self.clock.now(), failure };
             self.view.lock().unwrap_or_else(PoisonError::into_inner).blocked = Some(failure);
         }
     }
@@ -220,19 +221,20 @@ impl Lane {
             };
             match woken {
                 Woken::Attempt(Ok(attempt)) => self.settle(attempt)?,
-                Woken::Attempt(Err(error)) => {
-                    // A panic of the host's own code in a batch task: nothing was settled, so nothing is lost.
-                    tracing::error!(instance = %self.ledger.id, %error, "a batch ended by a panic of the host");
-                    self.in_flight.clear();
-                    self.rewind();
-                    self.hold_until = Some(self.clock.now().after(Duration::from_secs(60)));
-                }
+                // Only when the async runtime itself shuts down: nothing was settled, so nothing is lost.
+                Woken::Attempt(Err(_)) => return Err(DeliveryError::Stopping),
                 Woken::Written(written) => {
                     let written = written?;
+                    let mut unsettled = false;
                     for sequence in written.released {
                         self.in_flight.remove(&sequence);
+                        unsettled |= !self.ledger.state.progress.contains(sequence);
                     }
                     self.retries_known = false;
+                    if unsettled {
+                        // A batch that ran into a pause has come back: reading may have gone past its events.
+                        self.rewind();
+                    }
                     self.publish(Some(written.state));
                 }
                 Woken::Config => {
@@ -424,9 +426,18 @@ impl Lane {
         let clock = self.clock.clone();
         self.running.spawn(async move {
             let began = clock.now();
-            let invocation = ready.invoker.deliver(&ready.settings, &batch.events).await;
-            let outcomes = invocation.result.map_err(|fault| fault.failure());
-            let log = invocation.log.into_iter().map(|line| format!("{}: {}", line.level, line.text)).collect();
+            let call = AssertUnwindSafe(ready.invoker.deliver(&ready.settings, &batch.events)).catch_unwind().await;
+            let (outcomes, log) = match call {
+                Ok(invocation) => {
+                    let log = invocation.log.into_iter().map(|line| format!("{}: {}", line.level, line.text)).collect();
+                    (invocation.result.map_err(|fault| fault.failure()), log)
+                }
+                // Treated as the connector's: bisected, and the event that brings it about ends as a dead letter.
+                Err(_) => {
+                    let said = "the host failed while it ran the connector: platform support has to look at its log";
+                    (Err(Failure::new(FailureClass::ConnectorFault, said)), Vec::new())
+                }
+            };
             let took = clock.now().since(began);
             let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             Attempt { batch, outcomes, log, duration_ms, ready }
@@ -490,7 +501,10 @@ impl Lane {
             view.state = state;
         }
         view.hold_until = self.hold_until;
-        view.blocked = self.config.ready.as_ref().err().cloned();
+        let blocked = self.config.ready.as_ref().err();
+        if blocked != view.blocked.as_ref().map(|cause| &cause.failure) {
+            view.blocked = blocked.map(|failure| PauseCause { since: self.clock.now(), failure: failure.clone() });
+        }
     }
 }
 

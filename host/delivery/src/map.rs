@@ -7,6 +7,11 @@ use sgen_model::{CaptureEvent, Failure, FailureClass, FieldMapping, MappingSourc
 use crate::coerce::{coerce, text};
 use crate::error::Problem;
 
+/// The largest result of a mapping, in bytes of values. A template or many targets can repeat a large field.
+const MAPPED_LIMIT: usize = 512 * 1024;
+/// The longest template, in bytes.
+const TEMPLATE_LIMIT: usize = 4 * 1024;
+
 /// The target that stands for "every member of this object under its own name".
 const ALL: &str = "*";
 
@@ -120,14 +125,16 @@ impl CompiledMapping {
     /// A schema mismatch that names the target at fault.
     pub(crate) fn apply(&self, event: &CaptureEvent) -> Result<String, Failure> {
         let mut mapped = Map::new();
+        let mut left = MAPPED_LIMIT;
         if let Some(spread) = &self.spread {
             spread.apply(event, &mut mapped)?;
+            mapped.values().try_for_each(|value| spend(&mut left, value))?;
         }
         for target in &self.targets {
             let found = match &target.source {
                 Source::Path(path) => path.find(event),
                 Source::Constant(value) => Some(value.clone()),
-                Source::Template(parts) => render(parts, event).map(Value::String),
+                Source::Template(parts) => render(parts, event, left)?.map(Value::String),
             };
             let value = match found {
                 Some(value) => {
@@ -137,6 +144,7 @@ impl CompiledMapping {
             };
             match value.or_else(|| target.default.clone()) {
                 Some(value) => {
+                    spend(&mut left, &value)?;
                     mapped.insert(target.name.clone(), value);
                 }
                 None if target.required => {
@@ -170,6 +178,28 @@ impl Spread {
         }
         Ok(())
     }
+}
+
+/// Takes a value's size from what is left.
+fn spend(left: &mut usize, value: &Value) -> Result<(), Failure> {
+    fn size(value: &Value) -> usize {
+        match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(size).fold(items.len(), usize::saturating_add),
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| key.len().saturating_add(size(value)))
+                .fold(map.len(), usize::saturating_add),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        }
+    }
+    *left = left.checked_sub(size(value)).ok_or_else(too_large)?;
+    Ok(())
+}
+
+fn too_large() -> Failure {
+    let said = format!("the mapped fields exceed {MAPPED_LIMIT} bytes: map fewer or smaller fields");
+    Failure::new(FailureClass::TooLarge, said)
 }
 
 fn mismatch(target: &str, source: &Source, said: &str) -> Failure {
@@ -217,6 +247,9 @@ fn compile_spread(source: &MappingSource, manifest: &Manifest) -> Result<Spread,
 }
 
 fn parse_template(text: &str) -> Result<Vec<Part>, String> {
+    if text.len() > TEMPLATE_LIMIT {
+        return Err(format!("the template has {} bytes; at most {TEMPLATE_LIMIT} are allowed", text.len()));
+    }
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut chars = text.chars().peekable();
@@ -244,8 +277,8 @@ fn parse_template(text: &str) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-/// Fills a template; nothing when none of its paths finds anything.
-fn render(parts: &[Part], event: &CaptureEvent) -> Option<String> {
+/// Fills a template; nothing when none of its paths finds anything, a failure when the text exceeds `limit` bytes.
+fn render(parts: &[Part], event: &CaptureEvent, limit: usize) -> Result<Option<String>, Failure> {
     let mut out = String::new();
     let (mut paths, mut found) = (0_usize, 0_usize);
     for part in parts {
@@ -256,11 +289,14 @@ fn render(parts: &[Part], event: &CaptureEvent) -> Option<String> {
                 if let Some(value) = path.find(event) {
                     found = found.saturating_add(1);
                     out.push_str(&text(&value));
+                    if out.len() > limit {
+                        return Err(too_large());
+                    }
                 }
             }
         }
     }
-    (paths == 0 || found > 0).then(|| out.trim().to_owned())
+    Ok((paths == 0 || found > 0).then(|| out.trim().to_owned()))
 }
 
 impl Path {
@@ -424,6 +460,19 @@ mod tests {
         let expected =
             ["mapping.a", "mapping.age", "mapping.b", "mapping.c", "mapping.d", "mapping.e", "mapping.email"];
         assert_eq!(fields, expected, "{problems:?}");
+    }
+
+    #[test]
+    fn what_repeats_a_large_field_is_refused_before_it_fills_the_memory() {
+        let large = json!({"email": "a@b.example", "note": "x".repeat(200_000)});
+        let template = "{fields.note}".repeat(300);
+        let failure = apply(json!({"*": {"from": "fields"}, "n": {"template": template}}), large.clone()).unwrap_err();
+        assert_eq!(failure.class, FailureClass::TooLarge);
+        let many: Map<String, Value> = (0..100).map(|i| (format!("t{i}"), json!({"from": "fields.note"}))).collect();
+        let mut many = Value::Object(many);
+        many["email"] = json!({"from": "fields.email"});
+        assert_eq!(apply(many, large).unwrap_err().class, FailureClass::TooLarge);
+        assert!(compile(json!({"email": {"from": "fields.email"}, "n": {"template": "x".repeat(5000)}})).is_err());
     }
 
     #[test]

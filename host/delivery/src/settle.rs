@@ -21,6 +21,8 @@ use crate::records::{
 
 /// How often in a row a downstream fails as a whole before that is surfaced.
 const SURFACE_AFTER: u32 = 3;
+/// The most causes surfaced at a time, one instance's; what comes on top is gathered per class.
+const CAUSES: usize = 200;
 
 /// What the host keeps beside an event that is with a connector.
 #[derive(Debug, Clone)]
@@ -335,7 +337,9 @@ impl Ledger {
         tracing::warn!(instance = %self.id, %failure, "delivery pauses until the operator acts: {}", failure.class.advice());
         self.surface(entry, &failure, true)?;
         let cause = PauseCause { since: entry.now, failure };
-        self.state.pause = Some(Pause { cause, revision });
+        if self.state.pause.as_ref().is_none_or(|known| known.revision <= revision) {
+            self.state.pause = Some(Pause { cause, revision });
+        }
         Ok(())
     }
 
@@ -349,7 +353,13 @@ impl Ledger {
         any_delivered: bool,
         failed: &[JournalFailure],
     ) -> Result<Option<Timestamp>, DeliveryError> {
-        let asked = asked.map(std::time::Duration::from_millis);
+        // A downstream that asks for a year is taken at its word for as long as an event may wait at all.
+        let asked = asked.map(std::time::Duration::from_millis).map(|asked| asked.min(self.policy.horizon));
+        if asked.is_some_and(|asked| asked > self.hold_cap)
+            && let Some(first) = failed.iter().find(|known| known.failure.class == FailureClass::RateLimited)
+        {
+            self.surface(entry, &first.failure, true)?;
+        }
         if downstream_failures == 0 || downstream_failures < size {
             if any_delivered {
                 self.failures_in_a_row = 0;
@@ -373,7 +383,11 @@ impl Ledger {
 
     /// Lists a failure for triage: one item per cause, audited when it first appears.
     fn surface(&mut self, entry: &mut Entry<'_>, failure: &Failure, passing: bool) -> Result<(), DeliveryError> {
-        let cause = failure.cause();
+        let mut cause = failure.cause();
+        if !self.surfaced.contains_key(&cause) && self.surfaced.len() >= CAUSES {
+            // A downstream that names a new code or field each time must not fill the list.
+            cause = format!("{}/other", failure.class);
+        }
         let item = match self.surfaced.get_mut(&cause) {
             Some(item) => {
                 item.last_seen = entry.now;

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sgen_vault::{Credential, Credentials};
+use sgen_model::SecretBytes;
+use sgen_vault::{Credentials, Previous};
 use zeroize::Zeroizing;
 
 use crate::headers;
@@ -62,13 +63,17 @@ impl Injection {
         let Some(credential) = credentials.get(slot) else {
             return Self::Unusable(format!("the credential {slot} is missing: the operator must give it"));
         };
-        Self::from_credential(auth, credential).unwrap_or_else(|reason| {
+        Self::from_secret(auth, credential.current(), credential.previous()).unwrap_or_else(|reason| {
             Self::Unusable(format!("the credential {slot} cannot be used: {reason}; the operator must give it again"))
         })
     }
 
-    fn from_credential(auth: &Auth, credential: &Credential) -> Result<Self, &'static str> {
-        let secret = credential.current().expose();
+    pub(crate) fn from_secret(
+        auth: &Auth,
+        secret: &SecretBytes,
+        previous: Option<&Previous>,
+    ) -> Result<Self, &'static str> {
+        let secret = secret.expose();
         if secret.len() > SECRET_MOST {
             return Err("it is longer than 8 KiB");
         }
@@ -104,7 +109,7 @@ impl Injection {
             Auth::Hmac { .. } => {
                 let mut signer = Signer::new(&webhook::decode_secret(secret)?);
                 // A previous secret that was unusable is no reason not to sign with the current one.
-                if let Some(previous) = credential.previous()
+                if let Some(previous) = previous
                     && let Ok(secret) = webhook::decode_secret(previous.secret.expose())
                 {
                     signer = signer.with_previous(&secret, previous.until);

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use http::Method;
-use sgen_model::SlotName;
+use sgen_model::{SecretBytes, SlotName};
 use url::Url;
+
+use crate::auth::Injection;
 
 /// One endpoint to be granted.
 #[derive(Debug, Clone)]
@@ -98,6 +100,14 @@ impl Auth {
             | Self::Query { slot, .. }
             | Self::Hmac { slot } => slot,
         }
+    }
+
+    /// Checks that a secret has the form that this scheme needs, so that its giver is told and not the first delivery.
+    ///
+    /// # Errors
+    /// What is wrong, without repeating the secret.
+    pub fn check(&self, secret: &SecretBytes) -> Result<(), &'static str> {
+        Injection::from_secret(self, secret, None).map(drop)
     }
 }
 

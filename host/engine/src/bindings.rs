@@ -6,7 +6,13 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "connector",
-    imports: { default: async | trappable },
+    imports: {
+        // What does not wait is not asynchronous: the call is cheaper.
+        "sgen:connector/egress.[static]endpoint.open": trappable,
+        "sgen:connector/egress.[drop]endpoint": trappable,
+        "sgen:connector/log.write": trappable,
+        default: async | trappable,
+    },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
     with: { "sgen:connector/egress.endpoint": crate::host::OpenEndpoint },

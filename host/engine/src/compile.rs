@@ -20,6 +20,7 @@ pub struct Engine {
     pub(crate) limits: Limits,
     /// An exhausted pool is an error in wasmtime; here it is a wait.
     pub(crate) slots: Semaphore,
+    pub(crate) deadlines: ticker::Deadlines,
     linker: Linker<State>,
     cache: Option<Cache>,
 }
@@ -39,14 +40,14 @@ impl Engine {
     /// [`EngineError::Setup`] when this machine cannot run it.
     pub fn new(config: EngineConfig) -> Result<Arc<Self>, EngineError> {
         let engine = build(&config.limits)?;
-        ticker::start(&engine)?;
+        let deadlines = ticker::start(&engine)?;
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let configuration = hasher.finish();
         let cache = config.cache.map(|folder| Cache::new(folder, config.cache_key, configuration));
         let linker = link(&engine).map_err(|e| EngineError::Setup(format!("{e:#}")))?;
         let slots = Semaphore::new(usize::try_from(config.limits.instances).unwrap_or(usize::MAX));
-        Ok(Arc::new(Self { engine, limits: config.limits, slots, linker, cache }))
+        Ok(Arc::new(Self { engine, limits: config.limits, slots, deadlines, linker, cache }))
     }
 
     /// Makes a component ready to run: from the cache, or by compiling `wasm`. `digest` is the SHA-256 that the signed

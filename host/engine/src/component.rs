@@ -4,26 +4,35 @@ use std::sync::Arc;
 
 use wasmtime::component::InstancePre;
 
-use crate::bindings::ConnectorPre;
-use crate::bindings::identify::CanIdentifyPre;
+use crate::bindings::exports::sgen::connector::{choices, delivery, health};
+use crate::bindings::identify::exports::sgen::connector::identity;
 use crate::compile::Engine;
 use crate::error::EngineError;
 use crate::host::State;
 
-/// A component, compiled and linked. Cloning is cheap.
+/// A component, compiled and linked, with the places of its exports. Cloning is cheap.
 #[derive(Clone)]
 pub struct Component {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) connector: ConnectorPre<State>,
-    pub(crate) identify: Option<CanIdentifyPre<State>>,
+    pub(crate) linked: InstancePre<State>,
+    // One set of indices per interface: an invocation type-checks only the interface that it calls.
+    pub(crate) delivery: delivery::GuestIndices,
+    pub(crate) health: health::GuestIndices,
+    pub(crate) choices: choices::GuestIndices,
+    pub(crate) identity: Option<identity::GuestIndices>,
 }
 
 impl Component {
     pub(crate) fn new(engine: Arc<Engine>, linked: InstancePre<State>) -> Result<Self, EngineError> {
-        // The catalog has refused a component without `connector`'s exports; abilities are found by looking.
-        let identify = CanIdentifyPre::new(linked.clone()).ok();
         let world = |e: wasmtime::Error| EngineError::World(format!("{e:#}"));
-        let connector = ConnectorPre::new(linked).map_err(world)?;
-        Ok(Self { engine, connector, identify })
+        Ok(Self {
+            delivery: delivery::GuestIndices::new(&linked).map_err(world)?,
+            health: health::GuestIndices::new(&linked).map_err(world)?,
+            choices: choices::GuestIndices::new(&linked).map_err(world)?,
+            // An ability is found by looking.
+            identity: identity::GuestIndices::new(&linked).ok(),
+            engine,
+            linked,
+        })
     }
 }

@@ -118,9 +118,10 @@ pub(crate) fn configure(limits: &Limits, allocation: Allocation) -> Config {
         Allocation::Pool | Allocation::PoolWithPagemap => {
             let mut pool = PoolingAllocationConfig::new();
             pool.total_component_instances(limits.instances)
-                .total_core_instances(limits.instances.saturating_mul(8))
+                // A component from Rust has 1 memory and 3 core instances; one from Python 14.
+                .total_core_instances(limits.instances.saturating_mul(16))
                 .total_memories(limits.instances.saturating_mul(2))
-                .total_tables(limits.instances.saturating_mul(8))
+                .total_tables(limits.instances.saturating_mul(16))
                 .total_stacks(limits.instances)
                 .max_core_instances_per_component(PARTS)
                 .max_memories_per_component(PARTS)
@@ -129,9 +130,11 @@ pub(crate) fn configure(limits: &Limits, allocation: Allocation) -> Config {
                 .max_core_instance_size(4 << 20)
                 .max_memory_size(limits.memory)
                 .table_elements(limits.table_elements)
-                .linear_memory_keep_resident(2 << 20)
+                .linear_memory_keep_resident(4 << 20)
                 .table_keep_resident(16 << 10)
-                .decommit_batch_size(16)
+                // What a usual invocation touches of its stack: cleared in place instead of given back and faulted in.
+                .async_stack_keep_resident(40 << 10)
+                .decommit_batch_size(64)
                 .pagemap_scan(if allocation == Allocation::PoolWithPagemap { Enabled::Yes } else { Enabled::No });
             config.allocation_strategy(pool)
         }

@@ -105,7 +105,7 @@ impl egress::Host for State {}
 impl failures::Host for State {}
 
 impl egress::HostEndpoint for State {
-    async fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<OpenEndpoint>, egress::SendError>> {
+    fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<OpenEndpoint>, egress::SendError>> {
         match self.grant.open(&name) {
             Ok(endpoint) => Ok(Ok(self.table.push(OpenEndpoint(endpoint)).map_err(|_| too_many_handles())?)),
             Err(error) => Ok(Err(error.into())),
@@ -131,6 +131,14 @@ impl egress::HostEndpoint for State {
         self.take_requests(requests.len())?;
         let endpoint = self.table.get(&endpoint)?.0.clone();
         let mut answers = Vec::with_capacity(requests.len());
+        if let [_] = requests.as_slice() {
+            // Alone, a request needs no queue.
+            for request in requests {
+                let answer = endpoint.send(request.into()).await;
+                answers.push(self.hand_over(answer)?);
+            }
+            return Ok(answers);
+        }
         let mut waiting = requests.into_iter().map(|request| endpoint.send(request.into()));
         let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(self.concurrent).collect();
         while let Some(answer) = under_way.next().await {
@@ -140,19 +148,14 @@ impl egress::HostEndpoint for State {
         Ok(answers)
     }
 
-    async fn drop(&mut self, endpoint: Resource<OpenEndpoint>) -> wasmtime::Result<()> {
+    fn drop(&mut self, endpoint: Resource<OpenEndpoint>) -> wasmtime::Result<()> {
         self.table.delete(endpoint)?;
         Ok(())
     }
 }
 
 impl log::Host for State {
-    async fn write(
-        &mut self,
-        level: log::Level,
-        message: String,
-        fields: Vec<(String, String)>,
-    ) -> wasmtime::Result<()> {
+    fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
         let level = match level {
             log::Level::Trace => "trace",
             log::Level::Debug => "debug",

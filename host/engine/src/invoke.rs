@@ -1,6 +1,5 @@
 //! One invocation: a fresh instance, one call, gone.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use sgen_egress::Grant;
@@ -52,14 +51,22 @@ impl Invoker {
         Self { component, grant }
     }
 
+    /// Makes an instance and drops it: what every invocation costs before it does anything.
+    pub async fn instantiate(&self) -> Invocation<()> {
+        self.invoke(async |store| {
+            self.component.linked.instantiate_async(&mut *store).await.map(drop).map_err(Call::Instantiate)
+        })
+        .await
+    }
+
     /// Delivers a batch; one outcome per event, in order.
     pub async fn deliver(&self, settings: &str, batch: &[Event]) -> Invocation<Vec<Outcome>> {
         let limit = self.component.engine.limits.answer_bytes;
         self.invoke(async |store| {
-            let connector = self.component.connector.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
+            let instance = self.component.linked.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
+            let guest = self.component.delivery.load(&mut *store, &instance).map_err(Call::Instantiate)?;
             let events: Vec<_> = batch.iter().map(event).collect();
-            let outcomes =
-                connector.sgen_connector_delivery().call_deliver(store, settings, &events).await.map_err(Call::Trap)?;
+            let outcomes = guest.call_deliver(store, settings, &events).await.map_err(Call::Trap)?;
             if outcomes.len() != batch.len() {
                 return Err(Call::Answer(format!(
                     "the connector answered {} outcomes for {} events",
@@ -78,8 +85,9 @@ impl Invoker {
     /// Asks for a health verdict.
     pub async fn check(&self, settings: &str) -> Invocation<Verdict> {
         self.invoke(async |store| {
-            let connector = self.component.connector.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
-            let verdict = connector.sgen_connector_health().call_check(store, settings).await.map_err(Call::Trap)?;
+            let instance = self.component.linked.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
+            let guest = self.component.health.load(&mut *store, &instance).map_err(Call::Instantiate)?;
+            let verdict = guest.call_check(store, settings).await.map_err(Call::Trap)?;
             // `bounded` cuts and cleans the summary as it does a failure's message.
             let summary = Failure::new(FailureClass::Rejected, verdict.summary).message;
             Ok(Verdict {
@@ -103,12 +111,9 @@ impl Invoker {
     ) -> Invocation<Result<Vec<Choice>, Failure>> {
         let limits = &self.component.engine.limits;
         self.invoke(async |store| {
-            let connector = self.component.connector.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
-            let answer = connector
-                .sgen_connector_choices()
-                .call_options(store, settings, source, search)
-                .await
-                .map_err(Call::Trap)?;
+            let instance = self.component.linked.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
+            let guest = self.component.choices.load(&mut *store, &instance).map_err(Call::Instantiate)?;
+            let answer = guest.call_options(store, settings, source, search).await.map_err(Call::Trap)?;
             let found: Vec<choices::Choice> = match answer {
                 Ok(found) => found,
                 Err(error) => return Ok(Err(failure(error))),
@@ -124,15 +129,12 @@ impl Invoker {
 
     /// Asks which downstream account the credential belongs to; `None` when the component cannot tell.
     pub async fn account(&self, settings: &str) -> Option<Invocation<Result<DownstreamAccount, Failure>>> {
-        let identify = self.component.identify.as_ref()?;
+        let identity = self.component.identity.as_ref()?;
         let invocation = self
             .invoke(async |store| {
-                let instance = identify.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
-                let answer = instance
-                    .sgen_connector_identity()
-                    .call_account_of_credential(store, settings)
-                    .await
-                    .map_err(Call::Trap)?;
+                let instance = self.component.linked.instantiate_async(&mut *store).await.map_err(Call::Instantiate)?;
+                let guest = identity.load(&mut *store, &instance).map_err(Call::Instantiate)?;
+                let answer = guest.call_account_of_credential(store, settings).await.map_err(Call::Trap)?;
                 Ok(match answer {
                     Ok(account) => Ok(DownstreamAccount {
                         id: Failure::new(FailureClass::Rejected, account.id).message,
@@ -167,7 +169,8 @@ impl Invoker {
                 UpdateDeadline::Interrupt
             })
         });
-        let result = deadline(engine.limits.wall, call(&mut store)).await;
+        // Epochs do not fire inside host calls, so there is an outer deadline.
+        let result = engine.deadlines.enforce(engine.limits.wall, call(&mut store)).await;
         let lines = std::mem::replace(&mut store.data_mut().lines, crate::lines::Lines::new(0, 0));
         let result = match result {
             Some(Ok(answer)) => Ok(answer),
@@ -192,11 +195,6 @@ enum Call {
     Instantiate(wasmtime::Error),
     Trap(wasmtime::Error),
     Answer(String),
-}
-
-/// Epochs do not fire inside host calls, so there is an outer deadline. Dropping the call drops its instance.
-async fn deadline<T>(limit: std::time::Duration, call: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, call).await.ok()
 }
 
 fn event(event: &Event) -> delivery::Event<'_> {

@@ -71,7 +71,11 @@ impl Commit {
         self.ops.iter().map(|op| op.key.len().saturating_add(op.value.as_ref().map_or(0, Vec::len))).sum()
     }
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Whether the store would take it. Who keeps count of what was submitted asks before counting.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
+    pub fn check(&self) -> Result<(), StoreError> {
         for op in &self.ops {
             let size = op.value.as_ref().map_or(0, Vec::len);
             if size > Self::VALUE_LIMIT {

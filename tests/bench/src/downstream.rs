@@ -5,9 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use sgen_egress::{
-    AllowRule, Auth, EndpointSpec, Gate, GateConfig, Grant, SystemResolver, TcpDialer, TlsTrust,
-};
+use sgen_egress::{AllowRule, Auth, EndpointSpec, Gate, GateConfig, Grant, SystemResolver, TcpDialer, TlsTrust};
 use sgen_model::{InstanceId, SecretBytes, SlotName, SystemClock};
 use sgen_tests::fakes::control::Addresses;
 use sgen_vault::{Credential, Credentials};

@@ -44,8 +44,9 @@ pub(crate) fn keep(figures: &[Figure]) -> Result<()> {
     let file = folder.join("report.json");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut all: BTreeMap<String, Figure> = match fs::read(&file) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not a report; delete it", file.display()))?,
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is not a report; delete it", file.display()))?
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };

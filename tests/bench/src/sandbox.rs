@@ -1,7 +1,9 @@
 //! What the sandbox costs: CPU time of this process per event, sandboxed against native.
 //!
-//! Both sides run the webhook connector, one HTTP request per event, through the same gate, on one thread, and take
-//! turns in short rounds, so that what else happens on the machine befalls both.
+//! Both sides run the webhook connector, one HTTP request per event, through the same gate, and take turns in short
+//! rounds, so that what else happens on the machine befalls both. Each side has several workers, a thread with
+//! connections of its own each, as a host under load has several batches under way: with a single one, a good part of
+//! the cost is that of waking an idle receiver, which hits the side that takes longer between two requests.
 
 use std::sync::Arc;
 
@@ -30,16 +32,27 @@ pub(crate) struct Sandbox {
     /// Events per round and side.
     #[arg(long, default_value_t = 3000)]
     events: usize,
+    /// One batch size alone.
+    #[arg(long)]
+    batch: Option<usize>,
     /// Run one side alone, for a profiler.
     #[arg(long, value_parser = ["sandboxed", "native"])]
     only: Option<String>,
 }
 
+/// How many batches are under way on each side.
+const WORKERS: usize = 8;
+
 struct Sides {
+    workers: Vec<Worker>,
+    settings: String,
+}
+
+/// One thread's means, for either side.
+struct Worker {
     runtime: Arc<Runtime>,
     invoker: Invoker,
     native: Arc<ThroughGate>,
-    settings: String,
 }
 
 impl Sandbox {
@@ -47,11 +60,12 @@ impl Sandbox {
         let receiver = Receiver::start()?;
         let sides = Sides::new(&receiver)?;
         let mut figures = Vec::new();
-        for (batch, reach) in REACHES {
-            let count = self.events.div_ceil(batch).max(1);
+        for (batch, reach) in REACHES.into_iter().filter(|(batch, _)| self.batch.is_none_or(|only| only == *batch)) {
+            let count = self.events.div_ceil(batch * WORKERS).max(1);
             if let Some(side) = &self.only {
                 for _ in 0..self.rounds {
-                    let cost = if side == "native" { sides.native(batch, count)? } else { sides.sandboxed(batch, count)? };
+                    let cost =
+                        if side == "native" { sides.native(batch, count)? } else { sides.sandboxed(batch, count)? };
                     println!("batches of {batch}, {side}: {cost:.1} µs of CPU per event");
                 }
                 continue;
@@ -73,7 +87,7 @@ impl Sandbox {
                 median(sandboxed),
                 median(native),
                 self.rounds,
-                count * batch
+                count * batch * WORKERS
             );
             println!("batches of {batch}: {detail}");
             figures.push(Figure::new("sandbox", &format!("batch-{batch}"), median(ratios), "x", reach, detail));
@@ -84,19 +98,22 @@ impl Sandbox {
 
 impl Sides {
     fn new(receiver: &Receiver) -> Result<Self> {
-        let runtime = Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
         let entry = release::entry("webhook")?;
         let engine = Engine::new(EngineConfig { cache: None, cache_key: [0; 32], limits: Limits::default() })?;
         let component = engine.load(*entry.digest.as_bytes(), &entry.wasm)?.component;
-        Ok(Self {
-            invoker: Invoker::new(component, receiver.grant()?),
-            native: Arc::new(ThroughGate { grant: receiver.grant()?, runtime: runtime.clone() }),
-            settings: serde_json::json!({ "url": receiver.url() }).to_string(),
-            runtime,
-        })
+        let worker = || {
+            let runtime = Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+            anyhow::Ok(Worker {
+                invoker: Invoker::new(component.clone(), receiver.grant()?),
+                native: Arc::new(ThroughGate { grant: receiver.grant()?, runtime: runtime.clone() }),
+                runtime,
+            })
+        };
+        let workers = (0..WORKERS).map(|_| worker()).collect::<Result<_>>()?;
+        Ok(Self { workers, settings: serde_json::json!({ "url": receiver.url() }).to_string() })
     }
 
-    /// Delivers `count` batches through the component; µs of CPU per event.
+    /// Delivers `count` batches per worker through the component; µs of CPU per event.
     fn sandboxed(&self, batch: usize, count: usize) -> Result<f64> {
         let events: Vec<Event> = (0..batch)
             .map(|i| {
@@ -104,33 +121,47 @@ impl Sides {
                 Event { id, idempotency_key, captured_at_ms, surface, fields }
             })
             .collect();
-        let began = cpu();
-        self.runtime.block_on(async {
-            for _ in 0..count {
-                let outcomes = self.invoker.deliver(&self.settings, &events).await.result?;
-                if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Delivered(_))) {
-                    bail!("the receiver refused an event: {outcomes:?}");
+        self.cpu_per_event(batch * count, |worker| {
+            worker.runtime.block_on(async {
+                for _ in 0..count {
+                    let outcomes = worker.invoker.deliver(&self.settings, &events).await.result?;
+                    if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Delivered(_))) {
+                        bail!("the receiver refused an event: {outcomes:?}");
+                    }
                 }
-            }
-            anyhow::Ok(())
-        })?;
-        Ok(per_event(began, batch, count))
+                Ok(())
+            })
+        })
     }
 
     /// The same natively.
     fn native(&self, batch: usize, count: usize) -> Result<f64> {
         let events: Vec<NativeEvent> = (0..batch).map(event).collect();
-        let began = cpu();
-        backend::with_backend(self.native.clone(), || {
-            for _ in 0..count {
-                let outcomes = invoke::deliver::<Webhook>(&self.settings, &events);
-                if !outcomes.iter().all(sgen_connector_sdk::Outcome::is_delivered) {
-                    bail!("the receiver refused an event: {outcomes:?}");
+        self.cpu_per_event(batch * count, |worker| {
+            backend::with_backend(worker.native.clone(), || {
+                for _ in 0..count {
+                    let outcomes = invoke::deliver::<Webhook>(&self.settings, &events);
+                    if !outcomes.iter().all(sgen_connector_sdk::Outcome::is_delivered) {
+                        bail!("the receiver refused an event: {outcomes:?}");
+                    }
                 }
-            }
-            Ok(())
+                Ok(())
+            })
+        })
+    }
+
+    /// Runs every worker to its end.
+    fn cpu_per_event(&self, events: usize, work: impl Fn(&Worker) -> Result<()> + Sync) -> Result<f64> {
+        let began = cpu();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = self.workers.iter().map(|worker| scope.spawn(|| work(worker))).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked"))))
         })?;
-        Ok(per_event(began, batch, count))
+        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+        let events = (events * self.workers.len()) as f64;
+        Ok((cpu() - began) / events)
     }
 }
 
@@ -153,10 +184,4 @@ fn cpu() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a process does not run for 285 years")]
     let micros = time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3;
     micros
-}
-
-fn per_event(began: f64, batch: usize, count: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-    let events = (batch * count) as f64;
-    (cpu() - began) / events
 }

@@ -42,7 +42,14 @@ impl Committer {
         let writer = Writer { db, reader, file, generation, failure: failure.clone() };
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
-            .spawn(move || writer.run(&queue))
+            .spawn(move || {
+                let failure = writer.failure.clone();
+                let run = std::panic::AssertUnwindSafe(|| writer.run(&queue));
+                // The engine may panic where it finds its files in a state that it holds impossible.
+                if std::panic::catch_unwind(run).is_err() {
+                    failure.send_replace(Some("the storage engine ended by a panic; see the log above".to_owned()));
+                }
+            })
             .map_err(|e| failed(e.to_string()))?;
         Ok(Self { requests: Some(requests), thread: Some(thread), failure })
     }
