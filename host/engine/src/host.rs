@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use http::Method;
 use sgen_egress::{Endpoint, Grant, Request, Response, SendError, SendErrorKind};
@@ -131,10 +132,9 @@ impl egress::HostEndpoint for State {
         self.take_requests(requests.len())?;
         let endpoint = self.table.get(&endpoint)?.0.clone();
         let mut answers = Vec::with_capacity(requests.len());
-        if let [_] = requests.as_slice() {
-            // Alone, a request needs no queue.
-            for request in requests {
-                let answer = endpoint.send(request.into()).await;
+        if requests.len() <= self.concurrent {
+            // The usual case: all at once, in one allocation.
+            for answer in join_all(requests.into_iter().map(|request| endpoint.send(request.into()))).await {
                 answers.push(self.hand_over(answer)?);
             }
             return Ok(answers);
