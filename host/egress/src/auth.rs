@@ -175,6 +175,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
     use sgen_model::{SecretBytes, SlotName};
+    use sgen_vault::Credential;
 
     fn slot() -> SlotName {
         SlotName::parse("token").unwrap()
