@@ -210,3 +210,20 @@ async fn a_receiver_that_is_gone_pauses_delivery_until_the_operator_points_elsew
     let trace = scene.operator().unwrap().trace(SITE, LIVE, &sample.id).await.unwrap();
     assert!(trace.to_string().contains("\"delivered\""));
 }
+
+#[tokio::test]
+async fn a_refusal_that_arrives_after_the_operator_has_changed_something_strands_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let scene = scene(&folder).await;
+    let webhook = &scene.downstreams.webhook;
+    webhook.set_latency(Duration::from_secs(1));
+    webhook.faults().next(1, Fault::status(401));
+    let sample = post(&scene, Kind::Custom).await;
+    // The receiver has taken the request and answers it a second later: under the configuration of before.
+    until("the request is under way", BOUND, || webhook.faults().is_empty()).await.unwrap();
+    scene.operator().unwrap().change(WEBHOOK, &json!({ "title": "Renamed meanwhile" })).await.unwrap();
+    webhook.set_latency(Duration::ZERO);
+    let status = scene.settled(WEBHOOK, BOUND).await.unwrap();
+    assert_eq!((status.state(), status.count("delivered"), status.count("pending")), ("active", 1, 0), "{status:?}");
+    assert_eq!(webhook.by_field("event_id").get(&sample.id), Some(&1));
+}

@@ -110,6 +110,17 @@ pub(crate) async fn get_ready(State(api): State<Arc<Api>>) -> Result<Answer<Heal
     Ok(Answer(Health { status: "ready", catalog: Some(catalog) }))
 }
 
+/// Carries a request through even when its client goes away: a change that is half made (stored, and not yet in force)
+/// must be finished, and what a request holds in memory is counted until it is done.
+pub(crate) async fn to_the_end(request: Request, next: Next) -> Response {
+    let span = tracing::Span::current();
+    match tokio::spawn(next.run(request).instrument(span)).await {
+        Ok(response) => response,
+        // Only when the runtime itself shuts down: panics are answered further in.
+        Err(_) => Problem::internal().into_response(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,16 +138,5 @@ mod tests {
     fn a_panic_is_answered_without_its_message() {
         let response = on_panic(Box::new("secret detail".to_owned()));
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    }
-}
-
-/// Carries a request through even when its client goes away: a change that is half made (stored, and not yet in force)
-/// must be finished, and what a request holds in memory is counted until it is done.
-pub(crate) async fn to_the_end(request: Request, next: Next) -> Response {
-    let span = tracing::Span::current();
-    match tokio::spawn(next.run(request).instrument(span)).await {
-        Ok(response) => response,
-        // Only when the runtime itself shuts down: panics are answered further in.
-        Err(_) => Problem::internal().into_response(),
     }
 }

@@ -10,7 +10,7 @@ use sgen_model::{
     Sequence, SlotName,
 };
 use sgen_store::{Commit, Keyspace};
-use uuid::Uuid;
+use sgen_vault::VaultError;
 
 use crate::error::{DeliveryError, Problem};
 use crate::grants;
@@ -86,7 +86,10 @@ impl Runtime {
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let entry = entry(&active, &new.connector)?;
         let now = self.parts.clock.now();
-        let id = new.id.unwrap_or_else(fresh_id);
+        let id = match new.id {
+            Some(id) => id,
+            None => self.fresh_id()?,
+        };
         if self.slots.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
             return Err(DeliveryError::Conflict(format!("the instance id {id} is taken; choose another")));
         }
@@ -288,6 +291,14 @@ impl Runtime {
         self.store_change(actor, &active, record, action, Commit::new()).await
     }
 
+    /// An id that sorts by the time it was made at: a UUID of version 7 as hex digits.
+    fn fresh_id(&self) -> Result<InstanceId, DeliveryError> {
+        let mut random = [0; 10];
+        self.parts.entropy.fill(&mut random).map_err(VaultError::from)?;
+        let uuid = uuid::Builder::from_unix_timestamp_millis(self.parts.clock.now().0, &random).into_uuid();
+        InstanceId::parse(&uuid.simple().to_string()).map_err(|e| DeliveryError::record("instance id", e))
+    }
+
     pub(crate) fn record(&self, id: &InstanceId) -> Result<InstanceRecord, DeliveryError> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.get(id).ok_or_else(|| DeliveryError::UnknownInstance(id.clone()))?;
@@ -419,12 +430,6 @@ fn differences(before: &ConnectorInstance, after: &ConnectorInstance) -> Result<
         }
     }
     Ok(changes)
-}
-
-fn fresh_id() -> InstanceId {
-    let text = Uuid::now_v7().simple().to_string();
-    // A UUID's hex digits are within an id's alphabet.
-    InstanceId::parse(&text).unwrap_or_else(|_| unreachable!("{text} is a valid id"))
 }
 
 /// The position that a lane of this routing begins at.

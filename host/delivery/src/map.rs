@@ -468,10 +468,10 @@ mod tests {
         let template = "{fields.note}".repeat(300);
         let failure = apply(json!({"*": {"from": "fields"}, "n": {"template": template}}), large.clone()).unwrap_err();
         assert_eq!(failure.class, FailureClass::TooLarge);
-        let many: Map<String, Value> = (0..100).map(|i| (format!("t{i}"), json!({"from": "fields.note"}))).collect();
-        let mut many = Value::Object(many);
-        many["email"] = json!({"from": "fields.email"});
-        assert_eq!(apply(many, large).unwrap_err().class, FailureClass::TooLarge);
+        let mut many: Map<String, Value> =
+            (0..100).map(|i| (format!("t{i}"), json!({"from": "fields.note"}))).collect();
+        many.insert("email".to_owned(), json!({"from": "fields.email"}));
+        assert_eq!(apply(Value::Object(many), large).unwrap_err().class, FailureClass::TooLarge);
         assert!(compile(json!({"email": {"from": "fields.email"}, "n": {"template": "x".repeat(5000)}})).is_err());
     }
 

@@ -51,8 +51,7 @@ fn outgoing(request: Request) -> sgen_egress::Request {
 }
 
 fn incoming(response: sgen_egress::Response) -> Response {
-    let headers = response.headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    Response { status: response.status, headers, body: response.body }
+    Response { status: response.status, headers: response.headers, body: response.body }
 }
 
 fn refused(error: sgen_egress::SendError) -> SendError {
