@@ -133,7 +133,7 @@ pub(crate) fn configure(limits: &Limits, allocation: Allocation) -> Config {
                 .linear_memory_keep_resident(4 << 20)
                 .table_keep_resident(16 << 10)
                 // What a usual invocation touches of its stack: cleared in place instead of given back and faulted in.
-                .async_stack_keep_resident(40 << 10)
+                .async_stack_keep_resident(32 << 10)
                 .decommit_batch_size(64)
                 .pagemap_scan(if allocation == Allocation::PoolWithPagemap { Enabled::Yes } else { Enabled::No });
             config.allocation_strategy(pool)

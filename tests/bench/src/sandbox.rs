@@ -28,7 +28,7 @@ const REACHES: [(usize, usize, f64); 2] = [(1, 8, 2.5), (25, 1, 1.25)];
 #[derive(Args)]
 pub(crate) struct Sandbox {
     /// Rounds of each side, per batch size.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 31)]
     rounds: usize,
     /// Events per round and side.
     #[arg(long, default_value_t = 3000)]

@@ -52,7 +52,7 @@ async fn a_reflected_secret_reaches_the_guest_in_no_spelling() {
     assert_eq!(fragments[4], "/a?b=c&key=[redacted]");
     let mut names: Vec<_> = response.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["content-type", "date", "location", "x-request-id", "x-vendor-trace"]);
+    assert_eq!(names, ["content-type", "location", "x-request-id", "x-vendor-trace"]);
     let value = |name: &str| response.headers.iter().find(|(n, _)| n == name).unwrap().1.as_str();
     assert_eq!(value("location"), "https://evil.example/a?b=c&key=[redacted]");
     assert_eq!(value("x-request-id"), "[redacted]");
