@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod ingest;
 mod instances;
+mod letters;
 mod observe;
 mod openapi;
 mod probes;
@@ -19,6 +20,7 @@ mod releases;
 mod request;
 mod state;
 mod token;
+mod triage;
 
 pub use error::ApiError;
 pub use problem::{FieldProblem, Problem, ProblemFault};

@@ -34,11 +34,13 @@ pub enum Keyspace {
     AuditHash = 14,
     /// Failures that have been surfaced and are not resolved.
     Surfaced = 15,
+    /// Failures handed to platform support, with their facts.
+    Escalation = 16,
 }
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Site,
         Self::Access,
@@ -54,6 +56,7 @@ impl Keyspace {
         Self::Audit,
         Self::AuditHash,
         Self::Surfaced,
+        Self::Escalation,
     ];
 
     /// The name in exports and reports.
@@ -75,6 +78,7 @@ impl Keyspace {
             Self::Audit => "audit",
             Self::AuditHash => "audit-hash",
             Self::Surfaced => "surfaced",
+            Self::Escalation => "escalation",
         }
     }
 
