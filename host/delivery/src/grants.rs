@@ -1,12 +1,13 @@
 //! From a signed manifest, an instance's settings and its credentials to a grant.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::Method;
 use serde_json::Value;
 use sgen_catalog::manifest::{self, Base, BaseError, Endpoint, Manifest};
-use sgen_egress::{AllowRule, Auth, EndpointSpec, Gate, Grant, Timeouts};
+use sgen_egress::{AllowRule, Auth, EndpointSpec, Gate, Grant, Rate, Timeouts};
 use sgen_model::{ConnectorInstance, SecretBytes, SlotName};
 use sgen_vault::Vault;
 use url::Url;
@@ -88,6 +89,11 @@ fn spec(
     spec.response_headers.clone_from(&endpoint.response_headers);
     spec.timeouts = Timeouts::of(endpoint.timeout);
     spec.max_response = endpoint.max_response;
+    spec.rate = endpoint.rate.map(|rate| Rate {
+        // A manifest with none is not valid.
+        requests: NonZeroU32::new(rate.requests).unwrap_or(NonZeroU32::MIN),
+        per: rate.per,
+    });
     Ok(spec)
 }
 

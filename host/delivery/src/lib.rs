@@ -7,6 +7,7 @@ mod capture;
 mod coerce;
 mod control;
 mod error;
+mod fair;
 mod grants;
 mod inspect;
 mod keys;
