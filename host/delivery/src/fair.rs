@@ -162,11 +162,11 @@ mod tests {
     async fn a_permit_is_free_again_when_it_is_dropped() {
         let share = FairShare::new(Shares { capacity: 1, per_site: 1, per_instance: 1 });
         let held = share.acquire(&site("a"), &instance("one")).await;
-        let next = share.acquire(&site("b"), &instance("two"));
-        tokio::pin!(next);
-        assert!(poll_immediate(&mut next).await.is_none());
+        let (b, two) = (site("b"), instance("two"));
+        let mut next = Box::pin(share.acquire(&b, &two));
+        assert!(poll_immediate(next.as_mut()).await.is_none());
         drop(held);
-        let held = poll_immediate(&mut next).await;
+        let held = poll_immediate(next.as_mut()).await;
         assert!(held.is_some());
         drop(held);
         assert!(share.lock().is_empty());
