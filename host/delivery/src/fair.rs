@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sgen_model::{InstanceId, SiteId};
 use tokio::sync::oneshot;
 
-pub(crate) use queue::Shares;
 use queue::FairQueue;
+pub(crate) use queue::Shares;
 
 /// Permits shared fairly between sites, and between the instances of a site. Clones share the same permits.
 #[derive(Clone)]
@@ -52,16 +52,6 @@ impl FairShare {
         Permit { share: self.clone(), site, instance }
     }
 
-    /// Hands out what is free. The lock is not held while a permit changes hands: one that nobody takes any more comes back
-    /// through its drop, which locks.
-    fn hand_out(&self) {
-        loop {
-            let granted = self.lock().grant();
-            let Some((site, instance, grant)) = granted else { return };
-            drop(grant.send(self.permit(site, instance)));
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,8 +67,11 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.share.lock().release(&self.site, &self.instance);
-        self.share.hand_out();
+        let next = self.share.lock().release(&self.site, &self.instance);
+        if let Some((site, instance, grant)) = next {
+            // Not under the lock: a permit that nobody takes any more goes on to the next by its own drop, which locks.
+            drop(grant.send(self.share.permit(site, instance)));
+        }
     }
 }
 

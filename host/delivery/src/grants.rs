@@ -146,3 +146,20 @@ fn auth(auth: &manifest::Auth) -> Result<Auth, sgen_model::IdError> {
         Declared::Hmac { slot } => Auth::Hmac { slot: SlotName::parse(slot)? },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_gate_is_told_the_rate_of_the_manifest() {
+        let manifest = Manifest::parse(include_str!("../../../connectors/hubspot/connector.toml")).unwrap();
+        let specs = specs(&Bases::default(), &manifest, &serde_json::json!({})).unwrap();
+        let rate = Rate { requests: NonZeroU32::new(100).unwrap(), per: Duration::from_secs(10) };
+        assert_eq!(specs[0].rate, Some(rate));
+    }
+}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, USER_AGENT,
 };
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -85,12 +85,7 @@ struct Prepared {
 }
 
 impl Endpoint {
-    pub(crate) fn new(
-        compiled: Compiled,
-        injection: Injection,
-        limiter: Option<Arc<Limiter>>,
-        way: Arc<Way>,
-    ) -> Self {
+    pub(crate) fn new(compiled: Compiled, injection: Injection, limiter: Option<Arc<Limiter>>, way: Arc<Way>) -> Self {
         Self { compiled, injection, limiter, way }
     }
 
@@ -122,17 +117,17 @@ impl Endpoint {
             Ok(prepared) => prepared,
             Err(error) => return self.sent(Err(error), Duration::ZERO),
         };
-        let asked = Instant::now();
-        let turn = match &self.limiter {
-            Some(limiter) => match limiter.turn(turn_by).await {
-                Ok(turn) => Some(turn),
-                Err(no_turn) => {
-                    return Sent { answer: Ok(refusal(&no_turn)), waited: asked.elapsed(), refused: true };
-                }
-            },
-            None => None,
-        };
-        let waited = asked.elapsed();
+        let mut waited = Duration::ZERO;
+        let mut turn = None;
+        if let Some(limiter) = &self.limiter {
+            let asked = Instant::now();
+            let answer = limiter.turn(turn_by).await;
+            waited = asked.elapsed();
+            match answer {
+                Ok(given) => turn = Some(given),
+                Err(no_turn) => return Sent { answer: Ok(refusal(&no_turn)), waited, refused: true },
+            }
+        }
         let answer = match self.sign(prepared) {
             Ok(outgoing) => self.exchange(outgoing).await,
             Err(error) => Err(error),

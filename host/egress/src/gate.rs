@@ -128,7 +128,15 @@ impl Gate {
                 });
             }
         }
-        Ok(Arc::new(Self { development_hosts, limits, tls: tls_config(tls)?, resolver, dialer, clock, limiters: Limiters::default() }))
+        Ok(Arc::new(Self {
+            development_hosts,
+            limits,
+            tls: tls_config(tls)?,
+            resolver,
+            dialer,
+            clock,
+            limiters: Limiters::default(),
+        }))
     }
 
     /// Grants a connector instance its endpoints. The grant has connections and TLS sessions of its own: nothing of them is

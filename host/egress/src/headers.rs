@@ -118,12 +118,7 @@ pub(crate) const PROXY_STATUS: &str = "proxy-status";
 pub(crate) fn may_be_shown(name: &str) -> bool {
     !matches!(
         name,
-        "set-cookie"
-            | "set-cookie2"
-            | "www-authenticate"
-            | "proxy-authenticate"
-            | "authentication-info"
-            | PROXY_STATUS
+        "set-cookie" | "set-cookie2" | "www-authenticate" | "proxy-authenticate" | "authentication-info" | PROXY_STATUS
     )
 }
 

@@ -172,9 +172,9 @@ impl Limiters {
         }
         // Looked through only when they have doubled, so that the look costs nothing per grant.
         if known.limiters.len() >= FEW.max(known.left.saturating_mul(2)) {
-            known.limiters.retain(|_, limiter| {
-                Arc::strong_count(limiter) > 1 || !limiter.window().is_clear(limiter.now())
-            });
+            known
+                .limiters
+                .retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.window().is_clear(limiter.now()));
             known.left = known.limiters.len();
         }
         let limiter = Limiter::new(rate);

@@ -132,8 +132,19 @@ impl<S: Clone + Eq + Hash, I: Clone + Eq + Hash, W> FairQueue<S, I, W> {
         waiter
     }
 
-    /// Grants one permit to whose turn it is; `None` when nothing is free or nobody who waits may have more.
-    pub(crate) fn grant(&mut self) -> Option<(S, I, W)> {
+    /// Takes a permit back, and grants one to whose turn it is; `None` when nobody who waits may have more. There can be no
+    /// second one to grant: either one permit is free now, or only this site or this instance is one below its cap.
+    pub(crate) fn release(&mut self, site: &S, instance: &I) -> Option<(S, I, W)> {
+        self.held = self.held.saturating_sub(1);
+        self.change(site, instance, false, |of_site, instance| {
+            *of_site = of_site.saturating_sub(1);
+            instance.held = instance.held.saturating_sub(1);
+        });
+        self.grant()
+    }
+
+    /// Grants one permit to whose turn it is.
+    fn grant(&mut self) -> Option<(S, I, W)> {
         if self.held >= self.shares.capacity {
             return None;
         }
@@ -147,15 +158,6 @@ impl<S: Clone + Eq + Hash, I: Clone + Eq + Hash, W> FairQueue<S, I, W> {
             instance.held += 1;
         });
         granted.map(|(_, waiter)| (site, instance, waiter))
-    }
-
-    /// Takes a permit back.
-    pub(crate) fn release(&mut self, site: &S, instance: &I) {
-        self.held = self.held.saturating_sub(1);
-        self.change(site, instance, false, |of_site, instance| {
-            *of_site = of_site.saturating_sub(1);
-            instance.held = instance.held.saturating_sub(1);
-        });
     }
 
     /// Changes what a site holds and an instance, and puts the rings right. Whoever was served goes to the end of its ring.
@@ -239,8 +241,11 @@ mod tests {
     }
 
     fn shares() -> impl Strategy<Value = Shares> {
-        (1_usize..12, 1_usize..8, 1_usize..5)
-            .prop_map(|(capacity, per_site, per_instance)| Shares { capacity, per_site, per_instance })
+        (1_usize..12, 1_usize..8, 1_usize..5).prop_map(|(capacity, per_site, per_instance)| Shares {
+            capacity,
+            per_site,
+            per_instance,
+        })
     }
 
     /// Who waits, as the test sees it.
@@ -291,28 +296,25 @@ mod tests {
                     assert_eq!(left, Some(()));
                 }
                 Step::Release(index) if !self.held.is_empty() => {
-                    let (site, instance) = self.held.remove(index.index(self.held.len()));
-                    self.queue.release(&site, &(site, instance));
+                    let returned = self.held.remove(index.index(self.held.len()));
+                    self.release(returned);
                 }
                 _ => {}
             }
-            self.hand_out();
             self.check();
         }
 
-        fn hand_out(&mut self) {
-            loop {
-                let could: Vec<bool> =
-                    self.waiting.iter().map(|waiter| self.under_its_caps(waiter.site, waiter.instance)).collect();
-                let Some((site, (_, instance), ())) = self.queue.grant() else { return };
-                let same = |waiter: &Waiter| (waiter.site, waiter.instance) == (site, instance);
-                let served = self.waiting.iter().position(same).expect("a permit is granted to one who waits");
-                for (place, (waiter, could)) in self.waiting.iter_mut().zip(could).enumerate() {
-                    waiter.passed_over += usize::from(could && place != served);
-                }
-                self.waiting.remove(served);
-                self.held.push((site, instance));
+        fn release(&mut self, (site, instance): (usize, usize)) {
+            let could: Vec<bool> =
+                self.waiting.iter().map(|waiter| self.under_its_caps(waiter.site, waiter.instance)).collect();
+            let Some((site, (_, instance), ())) = self.queue.release(&site, &(site, instance)) else { return };
+            let same = |waiter: &Waiter| (waiter.site, waiter.instance) == (site, instance);
+            let served = self.waiting.iter().position(same).expect("a permit is granted to one who waits");
+            for (place, (waiter, could)) in self.waiting.iter_mut().zip(could).enumerate() {
+                waiter.passed_over += usize::from(could && place != served);
             }
+            self.waiting.remove(served);
+            self.held.push((site, instance));
         }
 
         fn check(&self) {
@@ -343,9 +345,8 @@ mod tests {
                 model.step(step);
             }
             // Everybody who waits is served in the end, and nothing is kept of them.
-            while let Some((site, instance)) = model.held.pop() {
-                model.queue.release(&site, &(site, instance));
-                model.hand_out();
+            while let Some(returned) = model.held.pop() {
+                model.release(returned);
                 model.check();
             }
             prop_assert!(model.waiting.is_empty());
@@ -369,8 +370,7 @@ mod tests {
         }
         let (mut last, mut served) = (("z", "z1"), Vec::new());
         for _ in 0..6 {
-            queue.release(&last.0, &last.1);
-            let (site, instance, name) = queue.grant().unwrap();
+            let (site, instance, name) = queue.release(&last.0, &last.1).unwrap();
             served.push(name);
             last = (site, instance);
         }
@@ -384,7 +384,8 @@ mod tests {
         assert!(queue.try_take(&"a", &"a1"));
         assert!(!queue.try_take(&"a", &"a2"));
         queue.join(&"a", &"a2", ());
-        assert_eq!(queue.grant(), None);
         assert!(queue.try_take(&"b", &"b1"), "it waits for nobody");
+        assert_eq!(queue.release(&"b", &"b1"), None);
+        assert_eq!(queue.release(&"a", &"a1"), Some(("a", "a2", ())));
     }
 }

@@ -8,9 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Response as HttpResponse;
 use http_body_util::Full;
-use sgen_egress::{
-    Auth, EndpointSpec, Gate, GateConfig, Grant, Rate, Response, Sent, Timeouts, TlsTrust,
-};
+use sgen_egress::{Auth, EndpointSpec, Gate, GateConfig, Grant, Rate, Response, Sent, Timeouts, TlsTrust};
 use sgen_model::{Clock, Timestamp};
 use tokio::time::Instant;
 
@@ -154,4 +152,23 @@ async fn a_downstream_cannot_speak_for_the_host() {
     spec.response_headers = vec!["Proxy-Status".to_owned()];
     let refused = gate(&[downstream.address], Arc::default()).grant(&instance("a"), vec![spec], credentials(&[]));
     assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_wait_that_the_downstream_asks_for_arrives_as_seconds_or_as_a_date_with_the_date_to_measure_it_by() {
+    const LATER: &str = "Fri, 31 Dec 2027 23:59:59 GMT";
+    for asked in [Some("17"), Some(LATER), None] {
+        let downstream = Downstream::answering(move |_| {
+            // The server adds its date to every response.
+            let mut response = HttpResponse::builder().status(503);
+            if let Some(asked) = asked {
+                response = response.header("retry-after", asked);
+            }
+            response.body(Full::default()).unwrap()
+        })
+        .await;
+        let response = endpoint(downstream.address, |_| {}, &[]).send(get("/")).await.unwrap();
+        assert_eq!((response.status, header(&response, "retry-after")), (503, asked));
+        assert_eq!(header(&response, "date").is_some(), asked.is_some());
+    }
 }
