@@ -6,8 +6,10 @@
 //! `255 ‖ generation ‖ index`. Numbers are big-endian.
 
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::embedded::{CheckReport, hex};
+use crate::embedded::CheckReport;
+use crate::embedded::balance::Balance;
 use crate::error::StoreError;
 use crate::keyspace::Keyspace;
 use crate::{Entry, prefix_end};
@@ -17,12 +19,21 @@ const PIECE: usize = 3584;
 const CHUNKS: u8 = 255;
 const INLINE: u8 = 1;
 const CHUNKED: u8 = 2;
+/// The most entries of a page of a whole reading.
+const PAGE_ENTRIES: usize = 1024;
+/// The bytes of values after which such a page ends.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 pub(super) fn disk_key(keyspace: Keyspace, key: &[u8]) -> Vec<u8> {
     let mut full = Vec::with_capacity(key.len().saturating_add(1));
     full.push(keyspace.byte());
     full.extend_from_slice(key);
     full
+}
+
+fn disk_key_end(keyspace: Keyspace) -> Vec<u8> {
+    // No keyspace has the byte before the chunks'.
+    vec![keyspace.byte().saturating_add(1)]
 }
 
 pub(super) fn chunk_key(generation: u64, index: u32) -> Vec<u8> {
@@ -59,6 +70,15 @@ pub(super) fn encode(value: &[u8], generation: impl FnOnce() -> u64) -> Encoded 
     Encoded { record, chunks: chunks.collect() }
 }
 
+/// The bytes that a record takes on disk, its chunks included.
+pub(super) fn footprint(record: &[u8]) -> u64 {
+    let chunks = match decode(record) {
+        Some(Form::Chunked { length, .. }) => length,
+        _ => 0,
+    };
+    chunks.saturating_add(record.len() as u64)
+}
+
 /// The chunks that a record on disk refers to.
 pub(super) fn chunks_of(record: &[u8]) -> Option<(u64, u32)> {
     match decode(record) {
@@ -90,7 +110,29 @@ fn decode(record: &[u8]) -> Option<Form<'_>> {
     }
 }
 
-/// Reads records.
+/// The tree in force. A compaction puts another in its place; who has begun to read goes on in the one before.
+#[derive(Clone)]
+pub(super) struct Current(Arc<RwLock<(Reader, Arc<Balance>)>>);
+
+impl Current {
+    pub(super) fn new(reader: Reader, balance: Arc<Balance>) -> Self {
+        Self(Arc::new(RwLock::new((reader, balance))))
+    }
+
+    pub(super) fn reader(&self) -> Reader {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub(super) fn balance(&self) -> Arc<Balance> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    pub(super) fn replace(&self, reader: Reader, balance: Arc<Balance>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (reader, balance);
+    }
+}
+
+/// Reads the records of one tree.
 #[derive(Clone)]
 pub(super) struct Reader {
     tree: sled::Tree,
@@ -124,7 +166,11 @@ impl Reader {
                         None => return Ok(None),
                         Some(now) if now != record => record = now,
                         Some(_) => {
-                            return Err(StoreError::Damaged { keyspace: keyspace.name(), key: hex(key), reason });
+                            return Err(StoreError::Damaged {
+                                keyspace: keyspace.name(),
+                                key: hex::encode(key),
+                                reason,
+                            });
                         }
                     }
                 }
@@ -189,19 +235,51 @@ impl Reader {
         Ok(found)
     }
 
-    pub(super) fn each(
+    /// Reads a keyspace in pages: `visit` takes each entry, `between` runs after each page.
+    ///
+    /// Every page is read afresh after `between` returned. The engine's iterator goes on in a copy of a node that it took
+    /// when it came there, so within a page an entry may be as old as the page's beginning, and never older.
+    pub(super) fn pages(
         &self,
         keyspace: Keyspace,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+        mut between: impl FnMut() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for entry in self.tree.scan_prefix([keyspace.byte()]) {
-            let (full, record) = entry.map_err(read_error)?;
-            let key = full.get(1..).unwrap_or_default();
-            if let Some(value) = self.value(keyspace, key, record)? {
-                visit(key, &value)?;
+        let mut from = disk_key(keyspace, &[]);
+        let end = disk_key_end(keyspace);
+        loop {
+            let (mut entries, mut bytes) = (0_usize, 0_usize);
+            let mut last = None;
+            for entry in self.tree.range(from.as_slice()..end.as_slice()) {
+                let (full, record) = entry.map_err(read_error)?;
+                let key = full.get(1..).unwrap_or_default();
+                if let Some(value) = self.value(keyspace, key, record)? {
+                    bytes = bytes.saturating_add(value.len());
+                    visit(key, &value)?;
+                }
+                entries = entries.saturating_add(1);
+                last = Some(full);
+                if entries >= PAGE_ENTRIES || bytes >= PAGE_BYTES {
+                    break;
+                }
             }
+            between()?;
+            let Some(last) = last else { return Ok(()) };
+            // The smallest key after the last one.
+            from = last.to_vec();
+            from.push(0);
         }
-        Ok(())
+    }
+
+    /// The bytes of keys, records and chunks.
+    pub(super) fn live_bytes(&self, stopping: impl Fn() -> Result<(), StoreError>) -> Result<u64, StoreError> {
+        let mut bytes = 0_u64;
+        for entry in self.tree.range([0]..[CHUNKS]) {
+            let (key, record) = entry.map_err(read_error)?;
+            bytes = bytes.saturating_add(footprint(&record)).saturating_add(key.len() as u64);
+            stopping()?;
+        }
+        Ok(bytes)
     }
 
     /// The generation after every one in use.
@@ -221,21 +299,6 @@ impl Reader {
             }
         }
         Ok(used)
-    }
-
-    /// Removes chunks that no record refers to. A commit is atomic, so there are none unless the store was damaged.
-    pub(super) fn remove_orphans(&self) -> Result<(), StoreError> {
-        if self.tree.range([CHUNKS]..).next().is_none() {
-            return Ok(());
-        }
-        let used = self.generations()?;
-        for entry in self.tree.range([CHUNKS]..) {
-            let (key, _) = entry.map_err(read_error)?;
-            if generation_of(&key).is_none_or(|g| !used.contains(&g)) {
-                self.tree.remove(&key).map_err(read_error)?;
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<CheckReport, StoreError> {
@@ -271,7 +334,7 @@ impl Reader {
         for entry in self.tree.iter() {
             let (key, _) = entry.map_err(read_error)?;
             if key.first().is_none_or(|byte| !known(*byte)) {
-                report.damaged.push(format!("unknown record {}", hex(&key)));
+                report.damaged.push(format!("unknown record {}", hex::encode(&key)));
             }
         }
         debug_assert!(prefix_end(&[CHUNKS]).is_none(), "chunks sort last");
