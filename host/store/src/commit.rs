@@ -29,9 +29,9 @@ pub struct Commit {
 impl Commit {
     /// The largest value, in bytes.
     pub const VALUE_LIMIT: usize = 4 * 1024 * 1024;
-    /// The longest key, in bytes. The engine puts a page over 128 KiB into a file that it never syncs, and an inner page
-    /// holds up to 256 keys.
-    pub const KEY_LIMIT: usize = 480;
+    /// The longest key, in bytes. The engine puts a page over 128 KiB into a file that it never syncs, an inner page holds
+    /// up to 256 keys, and a key may be longer by a third on disk.
+    pub const KEY_LIMIT: usize = 360;
 
     /// An empty commit.
     #[must_use]

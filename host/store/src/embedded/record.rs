@@ -24,11 +24,42 @@ const PAGE_ENTRIES: usize = 1024;
 /// The bytes of values after which such a page ends.
 const PAGE_BYTES: usize = 1024 * 1024;
 
+/// After so many bytes of 255 in a row a key on disk has a byte that is not 255. sled 0.34.7 goes backwards from one page
+/// to the one before by the key that ends in four such bytes; where a key goes on after four of them it never arrives.
+const RUN: usize = 3;
+const STUFFING: u8 = 127;
+
+/// A key as it is on disk: the keyspace's byte and the key, in the same order as the keys themselves.
 pub(super) fn disk_key(keyspace: Keyspace, key: &[u8]) -> Vec<u8> {
     let mut full = Vec::with_capacity(key.len().saturating_add(1));
     full.push(keyspace.byte());
-    full.extend_from_slice(key);
+    let mut run = 0;
+    for &byte in key {
+        full.push(byte);
+        run = if byte == u8::MAX { run + 1 } else { 0 };
+        if run == RUN {
+            full.push(STUFFING);
+            run = 0;
+        }
+    }
     full
+}
+
+/// The key of a key on disk.
+fn logical_key(full: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(full.len());
+    let mut run = 0;
+    for &byte in full.get(1..).unwrap_or_default() {
+        if run == RUN {
+            run = 0;
+            if byte == STUFFING {
+                continue;
+            }
+        }
+        key.push(byte);
+        run = if byte == u8::MAX { run + 1 } else { 0 };
+    }
+    key
 }
 
 fn disk_key_end(keyspace: Keyspace) -> Vec<u8> {
@@ -224,9 +255,9 @@ impl Reader {
             if !full.starts_with(&full_prefix) {
                 break;
             }
-            let key = full.get(1..).unwrap_or_default();
-            if let Some(value) = self.value(keyspace, key, record)? {
-                found.push((key.to_vec(), value));
+            let key = logical_key(&full);
+            if let Some(value) = self.value(keyspace, &key, record)? {
+                found.push((key, value));
                 if found.len() >= limit {
                     break;
                 }
@@ -252,10 +283,10 @@ impl Reader {
             let mut last = None;
             for entry in self.tree.range(from.as_slice()..end.as_slice()) {
                 let (full, record) = entry.map_err(read_error)?;
-                let key = full.get(1..).unwrap_or_default();
-                if let Some(value) = self.value(keyspace, key, record)? {
+                let key = logical_key(&full);
+                if let Some(value) = self.value(keyspace, &key, record)? {
                     bytes = bytes.saturating_add(value.len());
-                    visit(key, &value)?;
+                    visit(&key, &value)?;
                 }
                 entries = entries.saturating_add(1);
                 last = Some(full);
@@ -307,8 +338,7 @@ impl Reader {
             let (mut count, mut bytes) = (0_u64, 0_u64);
             for entry in self.tree.scan_prefix([keyspace.byte()]) {
                 let (full, record) = entry.map_err(read_error)?;
-                let key = full.get(1..).unwrap_or_default();
-                match self.value(keyspace, key, record) {
+                match self.value(keyspace, &logical_key(&full), record) {
                     Ok(Some(value)) => {
                         count = count.saturating_add(1);
                         bytes = bytes.saturating_add(value.len() as u64);
@@ -355,4 +385,29 @@ fn generation_of(key: &[u8]) -> Option<u64> {
 
 fn read_error(error: sled::Error) -> StoreError {
     StoreError::Read(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn keys_on_disk_are_in_the_keys_order_and_lead_back_to_them() {
+        let mut keys: Vec<Vec<u8>> = vec![vec![]];
+        for length in 1..=8 {
+            // Every arrangement of an ordinary byte, the stuffing, and the two highest.
+            let longest: Vec<_> = keys.iter().filter(|key| key.len() == length - 1).cloned().collect();
+            for byte in [0, STUFFING, 254, 255] {
+                keys.extend(longest.iter().map(|key| [key.as_slice(), &[byte]].concat()));
+            }
+        }
+        keys.sort();
+        let disk: Vec<_> = keys.iter().map(|key| disk_key(Keyspace::Log, key)).collect();
+        assert!(disk.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(disk.iter().all(|full| !full.windows(RUN + 1).any(|run| run == [255; RUN + 1])));
+        assert!(disk.iter().map(|full| logical_key(full)).eq(keys.iter().cloned()));
+        let prefix = disk_key(Keyspace::Log, &[7, 255, 255, 255]);
+        assert!(disk_key(Keyspace::Log, &[7, 255, 255, 255, 255]).starts_with(&prefix));
+    }
 }
