@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::problem::{FieldProblem, MEDIA_TYPE, Problem, ProblemFault};
 use crate::state::Api;
-use crate::{accounts, ingest, instances, observe, probes, records, releases};
+use crate::{accounts, backup, ingest, instances, observe, probes, records, releases};
 
 /// Every route, with its description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -43,6 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(records::get_trace))
         .routes(routes!(records::get_audit))
         .routes(routes!(records::get_audit_verification))
+        .routes(routes!(backup::get_backup))
 }
 
 fn document() -> OpenApi {
@@ -102,7 +103,7 @@ mod tests {
     use serde_json::Value;
 
     /// Every route of the API, as promised to those who call it.
-    const ROUTES: [(&str, &str); 25] = [
+    const ROUTES: [(&str, &str); 26] = [
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/openapi.json"),
@@ -128,6 +129,7 @@ mod tests {
         ("get", "/v1/sites/{site}/audit"),
         ("get", "/v1/sites/{site}/audit/verify"),
         ("post", "/v1/platform/releases/activate"),
+        ("get", "/v1/store/backup"),
     ];
 
     fn described() -> Value {

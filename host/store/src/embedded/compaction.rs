@@ -219,3 +219,22 @@ impl Target {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_rewritten_only_when_it_is_large_and_mostly_empty() {
+        const MIB: u64 = 1024 * 1024;
+        for (file, live, too_long) in [
+            (64 * MIB, 0, false),
+            (65 * MIB, 0, true),
+            (100 * MIB, 30 * MIB, true),
+            (100 * MIB, 34 * MIB, false),
+            (1_300 * MIB, 650 * MIB, false),
+        ] {
+            assert_eq!(is_too_long(file, live, 64 * MIB), too_long, "{file} {live}");
+        }
+    }
+}
