@@ -6,6 +6,7 @@
 
 mod access;
 mod accounts;
+mod backup;
 mod directory;
 mod error;
 mod ingest;
@@ -46,7 +47,7 @@ pub struct ApiParts {
     pub audit: Arc<AuditLog>,
     /// Makes the data keys of new sites.
     pub vault: Arc<Vault>,
-    /// Holds the directory of sites and tokens.
+    /// Holds the directory of sites and tokens, and is what a backup is made of.
     pub store: Arc<dyn Store>,
     /// The clock.
     pub clock: Arc<dyn Clock>,

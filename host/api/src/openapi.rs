@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::problem::{FieldProblem, MEDIA_TYPE, Problem, ProblemFault};
 use crate::state::Api;
-use crate::{accounts, ingest, instances, letters, observe, probes, records, releases, triage};
+use crate::{accounts, backup, ingest, instances, letters, observe, probes, records, releases, triage};
 
 /// Every route, with its description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -52,6 +52,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(records::get_trace))
         .routes(routes!(records::get_audit))
         .routes(routes!(records::get_audit_verification))
+        .routes(routes!(backup::get_backup))
 }
 
 fn document() -> OpenApi {
@@ -111,7 +112,7 @@ mod tests {
     use serde_json::Value;
 
     /// Every route of the API, as promised to those who call it.
-    const ROUTES: [(&str, &str); 34] = [
+    const ROUTES: [(&str, &str); 35] = [
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/openapi.json"),
@@ -146,6 +147,7 @@ mod tests {
         ("get", "/v1/sites/{site}/audit"),
         ("get", "/v1/sites/{site}/audit/verify"),
         ("post", "/v1/platform/releases/activate"),
+        ("get", "/v1/store/backup"),
     ];
 
     fn described() -> Value {

@@ -4,8 +4,6 @@
 //! and who waits is served in turn by site, then by instance: how long it takes does not depend on how much the others want.
 //! The policy is [`queue`]'s; here is the waiting. The engine's own bound on instances stays behind it, as the last one.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "lanes, checks and options take their permits from here"))]
-
 mod queue;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -17,7 +17,7 @@ use crate::capture::{EventLog, Receipt};
 use crate::error::DeliveryError;
 use crate::grants::{self, Bases};
 use crate::health::{self, HealthSchedule};
-use crate::fair::FairShare;
+use crate::fair::{FairShare, Shares};
 use crate::lane::{Lane, LaneConfig, LaneHandle, Ready, Shared, no_release};
 use crate::ledger::JournalRetention;
 use crate::map::CompiledMapping;

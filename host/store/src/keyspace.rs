@@ -82,6 +82,16 @@ impl Keyspace {
         }
     }
 
+    /// The keyspace with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|keyspace| keyspace.name() == name)
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|keyspace| keyspace.byte() == byte)
+    }
+
     pub(crate) const fn byte(self) -> u8 {
         self as u8
     }

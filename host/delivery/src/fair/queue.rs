@@ -17,6 +17,15 @@ pub(crate) struct Shares {
     pub(crate) per_instance: usize,
 }
 
+impl Shares {
+    /// Shares of the host's invocations: no site holds more than half of them, and no instance more than half of that.
+    pub(crate) fn of(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        let per_site = capacity.div_ceil(2);
+        Self { capacity, per_site, per_instance: per_site.div_ceil(2) }
+    }
+}
+
 /// Members in the order in which their turns come. A member knows its place, so that it can leave.
 #[derive(Debug)]
 struct Ring<K>(BTreeMap<u64, K>);
