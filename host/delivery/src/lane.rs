@@ -211,10 +211,13 @@ impl Lane {
             let timer = if stopping { None } else { self.next_wake() };
             let can_take = !stopping && self.may_send(now) && self.has_room();
             let woken = tokio::select! {
-                Some(attempt) = self.running.join_next() => Woken::Attempt(attempt),
-                Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written),
-                changed = self.config_changes.changed() => if changed.is_ok() { Woken::Config } else { Woken::Other },
+                // In this order, so that nothing but what has happened decides what a lane does next. Each of the first
+                // four ends by itself, so none keeps the others from their turn.
+                biased;
                 changed = self.stop.changed() => if changed.is_ok() { Woken::Stop } else { Woken::Other },
+                changed = self.config_changes.changed() => if changed.is_ok() { Woken::Config } else { Woken::Other },
+                Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written),
+                Some(attempt) = self.running.join_next() => Woken::Attempt(attempt),
                 _ = self.head.changed(), if can_take && !again => Woken::Other,
                 () = tokio::task::yield_now(), if again => Woken::Other,
                 () = tokio::time::sleep(timer.unwrap_or_default().since(now)), if timer.is_some() => Woken::Other,
