@@ -189,7 +189,7 @@ impl Ledger {
             }
             if matches!(failure.class, FailureClass::Unavailable | FailureClass::RateLimited) {
                 downstream_failures = downstream_failures.saturating_add(1);
-                asked = asked.max(failure.retry_after_ms.filter(|_| failure.class == FailureClass::RateLimited));
+                asked = asked.max(failure.retry_after_ms);
             }
             self.state.last_failure = Some(AttemptFailure { at: now, failure: failure.clone() });
             let attempted = Attempted {
@@ -356,7 +356,7 @@ impl Ledger {
         // A downstream that asks for a year is taken at its word for as long as an event may wait at all.
         let asked = asked.map(std::time::Duration::from_millis).map(|asked| asked.min(self.policy.horizon));
         if asked.is_some_and(|asked| asked > self.hold_cap)
-            && let Some(first) = failed.iter().find(|known| known.failure.class == FailureClass::RateLimited)
+            && let Some(first) = failed.iter().find(|known| known.failure.retry_after_ms.is_some())
         {
             self.surface(entry, &first.failure, true)?;
         }

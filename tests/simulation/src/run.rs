@@ -265,6 +265,8 @@ impl Simulation {
         }
         tokio::time::sleep(Duration::from_millis(down)).await;
         self.host = Some(Host::start(&self.machine).await.context("the host does not start again")?);
+        // A lane learns of the release when its turn comes.
+        tokio::time::sleep(Duration::from_millis(10)).await;
         self.downtimes.push((from, self.machine.clock.course(), crash));
         Ok(())
     }
@@ -351,8 +353,6 @@ impl Simulation {
         tokio::time::sleep(Duration::from_millis(60_000)).await;
         let before = self.all_counts()?;
         self.restart(false, 1_000).await?;
-        // A lane learns of the release when its turn comes.
-        tokio::time::sleep(Duration::from_millis(10)).await;
         let after = self.all_counts()?;
         if before != after {
             self.fail("accounts", format!("a restart at rest turned {before:?} into {after:?}"));
