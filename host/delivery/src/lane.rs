@@ -152,6 +152,8 @@ impl Lane {
         let handle = LaneHandle { config: Arc::new(configs), stop: Arc::new(stops), view: view.clone() };
         let mut lane = Self {
             read_to: ledger.state.progress.cursor(),
+            // A restart does not cut short what the downstream asked for.
+            hold_until: ledger.state.quiet_until,
             ledger,
             head: log.watch(),
             log,
@@ -172,7 +174,6 @@ impl Lane {
             running: JoinSet::new(),
             in_flight: BTreeSet::new(),
             commits: FuturesOrdered::new(),
-            hold_until: None,
             next_due: None,
             retries_known: false,
         };
@@ -251,9 +252,9 @@ impl Lane {
 
     fn configure(&mut self, config: Arc<LaneConfig>) {
         self.ready = config.ready.as_ref().ok().map(|ready| Arc::new(ready.clone()));
-        // What an operator has changed is tried at once.
+        // What an operator has changed is tried at once, but not before a downstream's wish for quiet is over.
         if config.record.instance.revision != self.config.record.instance.revision {
-            self.hold_until = None;
+            self.hold_until = self.ledger.state.quiet_until;
         }
         self.config = config;
         // What was mapped under the former configuration and not yet sent is mapped again.

@@ -56,6 +56,9 @@ pub(crate) struct LaneState {
     pub(crate) last_delivery_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_failure: Option<AttemptFailure>,
+    /// The downstream asked for quiet until then, which no change of the operator's and no restart cuts short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quiet_until: Option<Timestamp>,
 }
 
 /// Counts since the instance was configured.

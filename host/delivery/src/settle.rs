@@ -101,6 +101,9 @@ pub(crate) struct Ledger {
     surfaced: BTreeMap<String, Surfaced>,
     failures_in_a_row: u32,
     journal_count: u64,
+    /// The integration log's own time: never before an entry that it has, nor before the arrival of an event that was
+    /// read, whatever becomes of the clock. A trace looks for an event's attempts from its arrival on.
+    pub(crate) journal_time: Timestamp,
 }
 
 /// What the ledger stands on.
@@ -137,6 +140,10 @@ impl Ledger {
             let item: Surfaced = decode("surfaced failure", &bytes)?;
             surfaced.insert(item.cause.clone(), item);
         }
+        let last = parts.store.scan_back(Keyspace::Journal, b"", &keys::instance_prefix(&id), 1)?;
+        let last = last.first().and_then(|(key, _)| keys::due_time(key));
+        // Entries are told apart by a count that begins anew here.
+        let journal_time = last.map(|last| Timestamp(last.0.saturating_add(1))).unwrap_or_default();
         let LedgerParts { store, audit, entropy, sealer, policy, hold_cap } = parts;
         Ok(Self {
             id,
@@ -150,6 +157,7 @@ impl Ledger {
             surfaced,
             failures_in_a_row: 0,
             journal_count: 0,
+            journal_time,
         })
     }
 
@@ -215,6 +223,10 @@ impl Ledger {
                 }
             }
         }
+        if let Some(asked) = asked {
+            let until = now.after(std::time::Duration::from_millis(asked).min(self.policy.horizon));
+            self.state.quiet_until = self.state.quiet_until.max(Some(until));
+        }
         let hold_until = self.hold(&mut entry, size, downstream_failures, asked, !delivered.is_empty(), &failed)?;
         let journal = JournalEntry {
             at: now,
@@ -226,8 +238,9 @@ impl Ledger {
             log,
         };
         self.journal_count = self.journal_count.saturating_add(1);
-        let sealed = self.sealer.seal(Sealed::Journal, self.id.as_str(), now.0, &journal)?;
-        entry.commit.put(Keyspace::Journal, keys::journal(&self.id, now, self.journal_count), sealed);
+        self.journal_time = self.journal_time.max(now);
+        let sealed = self.sealer.seal(Sealed::Journal, self.id.as_str(), self.journal_time.0, &journal)?;
+        entry.commit.put(Keyspace::Journal, keys::journal(&self.id, self.journal_time, self.journal_count), sealed);
         let ticket = self.submit(entry)?;
         Ok(Settled { ticket, split: to_split.halves(), paused, hold_until })
     }

@@ -151,3 +151,39 @@ fn tell(plan: &Plan, seed: u64, verdict: &Verdict) {
         println!("  replay: cargo xtask prove simulation --seed {seed}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// The release that tests run against: `SGEN_CATALOG`, else what `cargo xtask release` wrote.
+    fn release(cache: &Path) -> Release {
+        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/catalog");
+        let folder = std::env::var_os("SGEN_CATALOG").map_or_else(beside, PathBuf::from);
+        Release::open(&folder, cache, sgen_engine::Limits::default().instances).expect("cargo xtask release 2026.11.0")
+    }
+
+    #[test]
+    fn a_seed_always_comes_to_the_same_record() {
+        let cache = tempfile::tempdir().unwrap();
+        let release = release(cache.path());
+        let seeds = 1..=16;
+        let records = |seeds: std::ops::RangeInclusive<u64>| {
+            let engine = release.engine().unwrap();
+            seeds.map(|seed| (seed, one(seed, &release, engine.clone()).unwrap().record)).collect::<Vec<_>>()
+        };
+        // Beside each other, so that each is disturbed by the other, and in another thread the other time.
+        let (first, second) = std::thread::scope(|scope| {
+            let (first, second) = (scope.spawn(|| records(seeds.clone())), scope.spawn(|| records(seeds.clone())));
+            (first.join().unwrap(), second.join().unwrap())
+        });
+        for ((seed, one), (_, other)) in first.iter().zip(&second) {
+            let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
+            assert!(one == other, "seed {seed}: {differs:?}");
+            assert!(one.lines().any(|line| line.starts_with("arrival")), "seed {seed}: nothing happened");
+        }
+    }
+}

@@ -26,6 +26,7 @@ impl Lane {
             }
             let routing = &self.config.record.routing;
             let StoredEvent { received_at, event } = stored;
+            self.ledger.journal_time = self.ledger.journal_time.max(received_at);
             if routing.in_gap(sequence) || !self.config.record.instance.scope.admits(&event.surface) {
                 self.ledger.skip(sequence);
                 self.unwritten_since.get_or_insert(now);
