@@ -33,7 +33,7 @@ pub use endpoint::{Endpoint, Request, Response, Sent};
 pub use error::{GateError, SendError, SendErrorKind};
 pub use gate::{Gate, GateConfig, Grant, Limits, TlsTrust};
 pub use http::Method;
-pub use network::{Dialer, Resolver, SystemResolver, TcpDialer};
+pub use network::{Connection, Dialer, Duplex, Resolver, SystemResolver, TcpDialer};
 pub use rustls::pki_types::CertificateDer;
 pub use scrub::Scrubber;
 pub use spec::{AllowRule, Auth, EndpointSpec, Rate, Timeouts};
