@@ -7,37 +7,13 @@ use anyhow::{Context as _, Result};
 
 use crate::{cargo, paths, release, steps};
 
-/// Runs a proof: the simulation is a program of its own, because it alone is built with time that can be paused.
+/// Runs a proof. The simulation is a program of its own: it runs the host's rooms in its own process.
 pub(crate) fn prove(arguments: &[OsString]) -> Result<()> {
     match arguments.split_first() {
-        Some((first, rest)) if first == "simulation" => simulation(rest),
+        Some((first, rest)) if first == "simulation" => run("sgen-simulation", rest),
         _ => run("sgen-prove", arguments),
     }
 }
-
-/// Builds the simulation, and a development release for it unless it is only asked for help, and becomes it.
-fn simulation(arguments: &[OsString]) -> Result<()> {
-    if !asks_for_help(arguments) {
-        steps::step("development release", || release::run(&release::Plan::development(paths::catalog())))?;
-    }
-    steps::step("simulation", build_simulation)?;
-    let mut command = Command::new(paths::program("sgen-simulation"));
-    command.args(arguments).env("SGEN_CATALOG", paths::catalog());
-    replace(command)
-}
-
-/// Builds the simulation's program.
-pub(crate) fn build_simulation() -> Result<()> {
-    steps::run(cargo::cargo().args(["build", "--release"]).args(SIMULATION).args(SIMULATION_PROGRAM))
-}
-
-/// How cargo is asked for the simulation. Beside the other programs' packages, so that what they depend on, the engine
-/// above all, is the same and is not built once more; only what stands on tokio is.
-pub(crate) const SIMULATION: [&str; 8] =
-    ["-p", "sgen-simulation", "-p", "sgen-tests", "-p", "sgen-host", "--features", "sgen-simulation/paused-time"];
-
-/// The simulation's program among what [`SIMULATION`] names.
-pub(crate) const SIMULATION_PROGRAM: [&str; 2] = ["--bin", "sgen-simulation"];
 
 /// Only to be listed, nothing needs to be released.
 fn asks_for_help(arguments: &[OsString]) -> bool {
@@ -69,9 +45,12 @@ pub(crate) fn run(program: &str, arguments: &[OsString]) -> Result<()> {
     replace(command)
 }
 
-/// The package that a program is of: the bench runs the host's rooms in its own process and has a package of its own.
-fn package(program: &str) -> &'static str {
-    if program == "sgen-bench" { "sgen-bench" } else { "sgen-tests" }
+/// The package that a program is of: what runs the host's rooms in its own process has a package of its own.
+fn package(program: &str) -> &str {
+    match program {
+        "sgen-bench" | "sgen-simulation" => program,
+        _ => "sgen-tests",
+    }
 }
 
 /// Becomes the program, so that signals reach it and its status is ours.

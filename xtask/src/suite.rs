@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::steps::{run as command, step};
-use crate::{cargo, guests, launch, paths, release, toolchain};
+use crate::{cargo, guests, paths, release, toolchain};
 
 /// Rounds of the crash proof that are run with the tests; `cargo xtask prove crash --rounds N` runs any number.
 const CRASH_ROUNDS: &str = "10";
@@ -34,13 +34,7 @@ pub(crate) fn run() -> Result<()> {
         prove.args(["crash", "--rounds", CRASH_ROUNDS]).env("SGEN_CATALOG", paths::test_catalog());
         command(prove.current_dir(paths::root()))
     })?;
-    step("tests of the simulation", || {
-        let mut tests = cargo::cargo();
-        tests.args(["test", "--release"]).args(launch::SIMULATION).args(launch::SIMULATION_PROGRAM);
-        command(tests.env("SGEN_CATALOG", paths::test_catalog()))
-    })?;
     step("proof: simulation", || {
-        launch::build_simulation()?;
         let mut prove = Command::new(paths::program("sgen-simulation"));
         prove.args(["--seeds", SIMULATION_SEEDS]).env("SGEN_CATALOG", paths::test_catalog());
         command(prove.current_dir(paths::root()))

@@ -126,6 +126,8 @@ pub(crate) fn word(outcome: &TraceOutcome) -> &'static str {
         TraceOutcome::Retrying { .. } => "retrying",
         TraceOutcome::DeadLettered { .. } => "dead-lettered",
         TraceOutcome::Skipped { .. } => "skipped",
+        TraceOutcome::Discarded => "discarded",
+        TraceOutcome::Erased => "erased",
     }
 }
 

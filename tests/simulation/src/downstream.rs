@@ -218,7 +218,7 @@ impl Downstream {
     /// Why nothing should arrive now, beyond what was on its way when that began.
     fn trespass(&self, host_says: Option<InstanceState>, disabled_since: Option<u64>, at: u64) -> Option<String> {
         match host_says? {
-            InstanceState::Active => None,
+            InstanceState::Active | InstanceState::Degraded(_) | InstanceState::Failing(_) => None,
             InstanceState::Disabled => {
                 let since = at.saturating_sub(disabled_since?);
                 (since > REQUEST).then(|| format!("the instance is disabled since {since} ms"))

@@ -11,7 +11,7 @@ use sgen_delivery::{DeliveryConfig, NewInstance, Parts, Runtime};
 use sgen_egress::{Gate, GateConfig, TlsTrust};
 use sgen_engine::Engine;
 use sgen_model::{
-    AccountId, Clock, ConnectorId, Entropy, Environment, FieldMapping, InstanceId, InstanceState, MappingSource,
+    AccountId, Clock, ConnectorId, Entropy, Environment, FieldMapping, InstanceId, InstanceState, MappingSource, Order,
     OperatorId, Place, Scope, SecretBytes, SiteId, SlotName,
 };
 use sgen_store::{Commit, Store};
@@ -159,6 +159,8 @@ pub(crate) fn instance(
         settings: Map::from_iter(settings),
         mapping: mapping(1),
         scope: Some(Scope::parse(scope).map_err(anyhow::Error::msg).context("scope")?),
+        // Every third one is asked to keep what concerns one person in order.
+        order: if index.is_multiple_of(3) { Order::Key("person".to_owned()) } else { Order::None },
         credentials: BTreeMap::from([(slot()?, secret)]),
     })
 }
