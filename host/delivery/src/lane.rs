@@ -309,7 +309,9 @@ impl Lane {
             }
             more = self.read(&ready, now)?;
             let full = self.forming.len() >= intake::limit(&ready) || self.forming_bytes >= ready.batch.bytes;
-            let lingered = self.forming_until.is_some_and(|until| until <= now);
+            // Further ahead than anything lingers: the clock was set back, and the time has not come nearer since.
+            let beyond = now.after(ready.batch.linger);
+            let lingered = self.forming_until.is_some_and(|until| until <= now || until > beyond);
             if !self.forming.is_empty() && (full || lingered) {
                 let batch = std::mem::take(&mut self.forming);
                 self.forming_bytes = 0;
