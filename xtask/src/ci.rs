@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::steps::{run as command, step};
-use crate::{cargo, launch, suite, toolchain};
+use crate::{cargo, suite, toolchain};
 
 /// Format, lints, dependencies, tests.
 pub(crate) fn run() -> Result<()> {
@@ -12,11 +12,7 @@ pub(crate) fn run() -> Result<()> {
         // The guests are a workspace of their own.
         command(cargo::cargo().args(["fmt", "--manifest-path", "tests/guests/Cargo.toml", "--all", "--check"]))
     })?;
-    step("lints", || {
-        command(cargo::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-        let mut simulation = cargo::cargo();
-        command(simulation.arg("clippy").args(launch::SIMULATION).args(["--all-targets", "--", "-D", "warnings"]))
-    })?;
+    step("lints", || command(cargo::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
     step("dependencies", || {
         toolchain::cargo_deny()?;
         // The check reads every package that the lock file names, those of other platforms too.

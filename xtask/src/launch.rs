@@ -26,18 +26,24 @@ fn simulation(arguments: &[OsString]) -> Result<()> {
     replace(command)
 }
 
-/// Builds the simulation's program.
+/// Builds the simulation's program. Beside the other programs' packages, so that what they depend on, the engine above
+/// all, is the same and is not built once more; only what stands on tokio is.
 pub(crate) fn build_simulation() -> Result<()> {
-    steps::run(cargo::cargo().args(["build", "--release"]).args(SIMULATION).args(SIMULATION_PROGRAM))
+    steps::run(cargo::cargo().args([
+        "build",
+        "--release",
+        "-p",
+        "sgen-simulation",
+        "-p",
+        "sgen-tests",
+        "-p",
+        "sgen-host",
+        "--features",
+        "sgen-simulation/paused-time",
+        "--bin",
+        "sgen-simulation",
+    ]))
 }
-
-/// How cargo is asked for the simulation. Beside the other programs' packages, so that what they depend on, the engine
-/// above all, is the same and is not built once more; only what stands on tokio is.
-pub(crate) const SIMULATION: [&str; 8] =
-    ["-p", "sgen-simulation", "-p", "sgen-tests", "-p", "sgen-host", "--features", "sgen-simulation/paused-time"];
-
-/// The simulation's program among what [`SIMULATION`] names.
-pub(crate) const SIMULATION_PROGRAM: [&str; 2] = ["--bin", "sgen-simulation"];
 
 /// Only to be listed, nothing needs to be released.
 fn asks_for_help(arguments: &[OsString]) -> bool {

@@ -34,11 +34,6 @@ pub(crate) fn run() -> Result<()> {
         prove.args(["crash", "--rounds", CRASH_ROUNDS]).env("SGEN_CATALOG", paths::test_catalog());
         command(prove.current_dir(paths::root()))
     })?;
-    step("tests of the simulation", || {
-        let mut tests = cargo::cargo();
-        tests.args(["test", "--release"]).args(launch::SIMULATION).args(launch::SIMULATION_PROGRAM);
-        command(tests.env("SGEN_CATALOG", paths::test_catalog()))
-    })?;
     step("proof: simulation", || {
         launch::build_simulation()?;
         let mut prove = Command::new(paths::program("sgen-simulation"));
