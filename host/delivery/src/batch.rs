@@ -87,6 +87,11 @@ impl Batch {
         self.metas.is_empty()
     }
 
+    /// The same once more.
+    pub(crate) fn copied(&self) -> Self {
+        Self { metas: self.metas.clone(), events: self.events.clone() }
+    }
+
     /// Whether it comes from the retries.
     pub(crate) fn is_retry(&self) -> bool {
         self.metas.first().is_some_and(|meta| meta.stored)

@@ -349,7 +349,8 @@ impl Runtime {
         let (id, sequence) = (&instance.id, capture.sequence);
         let sealer = self.sealer(&instance.place)?;
         // Read in the order opposite to writing: what is settled by now has its record by the time that is read.
-        let settled = slot.lane.view().lane.progress.contains(sequence);
+        let lane = slot.lane.view().lane;
+        let settled = lane.progress.contains(sequence);
         let dead = self.parts.store.get(Keyspace::Dead, &keys::dead(id, sequence))?;
         let retry = self.parts.store.get(Keyspace::Retry, &keys::retry(id, sequence))?;
         let attempts = self.attempts(id, &sealer, sequence, capture.received_at)?;
@@ -371,7 +372,7 @@ impl Runtime {
             TraceOutcome::Discarded
         } else if routing.in_gap(sequence) {
             TraceOutcome::Skipped { reason: "the instance was disabled when it was captured" }
-        } else if settled && in_scope && self.journal_begins_after(id, capture.received_at)? {
+        } else if settled && in_scope && capture.received_at <= lane.journal.trimmed_to {
             // Its attempts are older than the integration log; had it failed for good, there would be a letter.
             TraceOutcome::Delivered
         } else if settled || !in_scope {
@@ -381,12 +382,6 @@ impl Runtime {
             TraceOutcome::Pending
         };
         Ok(TraceEntry { instance: id.clone(), connector: instance.connector.clone(), outcome, attempts })
-    }
-
-    /// Whether the integration log has been trimmed beyond a time.
-    fn journal_begins_after(&self, id: &InstanceId, at: Timestamp) -> Result<bool, DeliveryError> {
-        let first = self.parts.store.scan(Keyspace::Journal, b"", &keys::instance_prefix(id), 1)?;
-        Ok(first.first().and_then(|(key, _)| keys::due_time(key)).is_none_or(|oldest| oldest > at))
     }
 
     /// The attempts on one event, from the integration log since it was captured.

@@ -5,6 +5,7 @@
 //! head and costs nothing.
 
 mod dispatch;
+mod frozen;
 mod intake;
 mod orders;
 mod upkeep;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::batch::{Attempt, Batch, Meta};
+use crate::breaker::Admission;
 use crate::capture::EventLog;
 use crate::concurrency::Concurrency;
 use crate::error::DeliveryError;
@@ -37,6 +39,7 @@ use crate::moment::{LaneClock, Moment};
 use crate::records::{InstanceRecord, LaneState, Sealer};
 use crate::runtime::Parts;
 
+use frozen::Frozen;
 pub(crate) use orders::{Answer, Order, OrderKind};
 pub(crate) use view::{LaneHandle, View, no_release};
 
@@ -94,6 +97,8 @@ pub(crate) struct Lane {
     concurrency: Concurrency,
     /// Counts the periods in which the lane may send: a batch that waited for its turn into another one is not sent.
     period: Arc<AtomicU64>,
+    /// The mapping of what may have been sent before the host started.
+    frozen: Frozen,
     /// The last position read.
     read_to: Sequence,
     forming: Batch,
@@ -157,6 +162,7 @@ impl Lane {
                 journal: parts.config.journal,
             },
         )?;
+        let log_head = log.head();
         let (configs, config_changes) = watch::channel(config.clone());
         let (stops, stop) = watch::channel(false);
         let (order_sender, orders) = mpsc::channel(ORDERS);
@@ -179,6 +185,7 @@ impl Lane {
             handle,
             concurrency: Concurrency::new(parts.config.concurrency, parts.config.most_concurrency),
             period: Arc::default(),
+            frozen: Frozen::new(log_head, parts.config.most_concurrency),
             forming: Batch::default(),
             forming_bytes: 0,
             forming_until: None,
@@ -275,6 +282,10 @@ impl Lane {
         self.config = config;
         self.period.fetch_add(1, Ordering::AcqRel);
         self.note_idle();
+        if let Ok(ready) = &self.config.ready {
+            self.frozen.begin(ready, self.ledger.is_paused(&self.config.record));
+        }
+        self.freeze_redo()?;
         // What was mapped under the former configuration and not yet sent is mapped again.
         self.rewind();
         let blocked = self.config.ready.as_ref().err();
@@ -282,6 +293,28 @@ impl Lane {
             self.write()?;
         }
         self.publish(None);
+        Ok(())
+    }
+
+    /// What was sent in a batch that is to be split keeps its contents, whatever becomes of the mapping.
+    fn freeze_redo(&mut self) -> Result<(), DeliveryError> {
+        let fresh: Vec<Batch> = self.redo.iter().filter(|batch| !batch.is_retry()).map(Batch::copied).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.redo.retain(Batch::is_retry);
+        let now = self.now();
+        let config = self.config.clone();
+        let mut entry = Entry::new(&config.record, config.ready.as_deref(), now);
+        let mut released = Vec::new();
+        for batch in fresh {
+            for (meta, event) in batch.metas.into_iter().zip(batch.events) {
+                released.push(meta.sequence);
+                self.ledger.keep(&mut entry, meta, event, None, now.lane)?;
+            }
+        }
+        let ticket = self.ledger.submit(entry)?;
+        self.await_commit(ticket, released, Vec::new(), None);
         Ok(())
     }
 
@@ -389,12 +422,20 @@ impl Lane {
         if !self.may_deliver() {
             return None;
         }
-        let hold = self.ledger.breaker.until();
+        let now = Instant::now();
         let skips = self.unwritten_since.and_then(|since| since.checked_add(SKIPS_UNWRITTEN));
-        let work = if self.has_room() { self.forming_until.into_iter().chain(self.next_due).min() } else { None };
-        // While the lane is held, everything but the writing of skips waits for its end.
-        let work = work.map(|at| hold.map_or(at, |hold| at.max(hold)));
-        let hold = hold.filter(|hold| *hold > Instant::now());
-        work.into_iter().chain(skips).chain(hold).min()
+        let work = match self.ledger.breaker.admission(now) {
+            // While the lane is held, everything but the writing of skips waits for its end.
+            Admission::Wait(until) => Some(until),
+            // What is under way has to come back first.
+            Admission::Probe if !self.running.is_empty() => None,
+            Admission::Probe => self.next_due,
+            Admission::Free if !self.has_room() => None,
+            Admission::Free if self.retries_may_go() || self.forming.is_empty() => {
+                self.forming_until.into_iter().chain(self.next_due).min()
+            }
+            Admission::Free => self.forming_until,
+        };
+        work.into_iter().chain(skips).min()
     }
 }

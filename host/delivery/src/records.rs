@@ -107,6 +107,9 @@ pub(crate) struct JournalSize {
     /// The time of the newest entry: entries are in order even when the wall clock goes back.
     #[serde(default)]
     pub(crate) newest: Timestamp,
+    /// The time of the newest entry that was removed.
+    #[serde(default)]
+    pub(crate) trimmed_to: Timestamp,
 }
 
 /// What a health check found.

@@ -284,6 +284,7 @@ impl Ledger {
             if !too_old && size.entries <= keep.entries && size.bytes <= keep.bytes {
                 break;
             }
+            size.trimmed_to = size.trimmed_to.max(at);
             size.entries = size.entries.saturating_sub(1);
             size.bytes = size.bytes.saturating_sub(value.len() as u64);
             self.journal_from.clone_from(&key);

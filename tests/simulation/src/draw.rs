@@ -170,23 +170,26 @@ fn changes(dice: &mut Dice, sites: &[Site], instances: &[Instance], span: u64, s
 
 /// What befalls the machine.
 fn machine(dice: &mut Dice, span: u64, steps: &mut Vec<(u64, Step)>) {
+    let captured: Vec<u64> =
+        steps.iter().filter(|(_, step)| matches!(step, Step::Capture { .. })).map(|(at, _)| *at).collect();
+    // Often while something is on its way.
+    let moment = |dice: &mut Dice, within: u64| {
+        let near = captured.get(usize::try_from(dice.between(0, captured.len() as u64)).unwrap_or(0));
+        match near {
+            Some(at) if dice.percent(60) => at + dice.between(0, within),
+            _ => dice.between(0, span),
+        }
+    };
     if dice.percent(35) {
         for _ in 0..dice.between(1, 3) {
             let by = i64::try_from(dice.magnitude(MINUTE, 3 * DAY)).unwrap_or(0);
             let by = if dice.percent(50) { by } else { -by };
-            steps.push((dice.between(0, span), Step::Jump { by }));
+            steps.push((moment(dice, 150), Step::Jump { by }));
         }
     }
     if dice.percent(50) {
-        let captured: Vec<u64> =
-            steps.iter().filter(|(_, step)| matches!(step, Step::Capture { .. })).map(|(at, _)| *at).collect();
         for _ in 0..dice.between(1, 4) {
-            // Often while something is on its way.
-            let near = captured.get(usize::try_from(dice.between(0, captured.len() as u64)).unwrap_or(0));
-            let at = match near {
-                Some(at) if dice.percent(60) => at + dice.between(0, 600),
-                _ => dice.between(0, span),
-            };
+            let at = moment(dice, 600);
             let down = dice.magnitude(20, 5 * MINUTE.min(span));
             steps.push((at, Step::Restart { crash: dice.percent(65), down }));
         }

@@ -105,7 +105,7 @@ impl Lane {
 
     /// Retries go first, but of what is under way at most half is theirs while fresh events come in, so that neither a
     /// long replay nor many failures delay what was just captured.
-    fn retries_may_go(&self) -> bool {
+    pub(super) fn retries_may_go(&self) -> bool {
         self.retries_running == 0 || self.retries_running.saturating_mul(2) < self.concurrency.limit()
     }
 
@@ -200,6 +200,7 @@ impl Lane {
             drop(self.shared.checks.send(config.record.instance.id.clone()));
         }
         if settled.paused {
+            self.frozen.thaw();
             self.period.fetch_add(1, Ordering::AcqRel);
             self.note_idle();
             self.rewind();

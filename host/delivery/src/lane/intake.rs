@@ -43,7 +43,7 @@ impl Lane {
                 continue;
             }
             let mut meta = meta_of(sequence, &event);
-            match ready.mapping.apply(&event) {
+            match self.frozen.mapping(sequence, &ready.mapping).apply(&event) {
                 Ok(mapped) => {
                     let bytes = self.forming_bytes.saturating_add(mapped.fields.len() as u64);
                     if bytes > ready.batch.bytes && !self.forming.is_empty() {
