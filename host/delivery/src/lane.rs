@@ -275,6 +275,7 @@ impl Lane {
     }
 
     fn configure(&mut self, config: Arc<LaneConfig>) -> Result<(), DeliveryError> {
+        let remapped = config.record.instance.mapping != self.config.record.instance.mapping;
         // What an operator has changed is tried at once.
         if config.record.instance.revision != self.config.record.instance.revision {
             self.ledger.breaker.close();
@@ -286,6 +287,9 @@ impl Lane {
             self.frozen.begin(ready, self.ledger.is_paused(&self.config.record));
         }
         self.freeze_redo()?;
+        if remapped {
+            self.freeze_window()?;
+        }
         // What was mapped under the former configuration and not yet sent is mapped again.
         self.rewind();
         let blocked = self.config.ready.as_ref().err();

@@ -202,7 +202,9 @@ pub(crate) mod kit {
             attempts,
             failure: Failure::new(class, "x"),
             dead_at: Timestamp(event.at + 1_000),
+            cause: class.to_string(),
             fields: None,
+            event: None,
         }
     }
 
