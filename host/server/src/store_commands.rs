@@ -30,10 +30,11 @@ pub(crate) fn back_up(file: &Path, out: &Path) -> anyhow::Result<()> {
             let (address, token) = backup_client::host_of(&config, handed.platform_token)?;
             let mut progress = Progress::new();
             let told = |bytes| progress.tell("received", bytes, None);
-            let summary = write_backup_file(out, |sink| backup_client::fetch(address, &token, sink, told))
-                .with_context(|| {
+            let summary = write_backup_file(out, |sink| {
+                backup_client::fetch(address, &token, sink, told).with_context(|| {
                     format!("the store is in use, so the host at {address} was asked for the backup, which failed")
-                })?;
+                })
+            })?;
             (summary, format!("the running host at {address}"))
         }
         Err(error) => return Err(error.into()),

@@ -111,6 +111,15 @@ fn a_backup_can_be_read_without_this_program() {
     );
 }
 
+/// Ends what waits for it, also when the one who holds it fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Each thread moves an amount between two accounts of its own and counts its commits, all in one commit: a backup that
 /// is of one moment has the sum as it always was, every index entry with its event, and every count of its thread's last
 /// event.
@@ -149,6 +158,7 @@ fn a_backup_under_commits_is_the_store_of_one_moment_not_before_the_backup_began
                 }
             });
         }
+        let _ending = Ending(&ended);
         let mut redo = 0;
         for round in 0..6 {
             while committed.iter().any(|n| n.load(Ordering::Relaxed) < 5 * (round + 1)) {
@@ -178,7 +188,6 @@ fn a_backup_under_commits_is_the_store_of_one_moment_not_before_the_backup_began
             }
         }
         assert!(redo > 0, "nothing was committed while the backups were made");
-        ended.store(true, Ordering::Relaxed);
     });
 }
 

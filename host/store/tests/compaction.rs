@@ -62,6 +62,15 @@ fn export(store: &dyn Store) -> Vec<u8> {
     bytes
 }
 
+/// Ends what waits for it, also when the one who holds it fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn space_is_given_back_while_commits_and_scans_go_on_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
@@ -90,11 +99,12 @@ fn space_is_given_back_while_commits_and_scans_go_on_and_nothing_is_lost() {
             }
             0
         });
+        let ending = Ending(&ended);
         for round in 0..4 {
             churn(store.as_ref(), &model, round * 10_000, 10_000);
         }
         wait_for("giving space back", || file_bytes(&path) < 6 * MIB);
-        ended.store(true, Ordering::Relaxed);
+        drop(ending);
         scanning.join().unwrap();
         counting.join().unwrap()
     });

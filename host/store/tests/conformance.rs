@@ -109,6 +109,15 @@ fn keys_with_many_bytes_of_255_are_scanned_in_both_directions() {
     });
 }
 
+/// Ends what waits for it, also when the one who holds it fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What nobody writes is in every scan, whatever is committed around it, in order and once.
 #[test]
 fn a_scan_under_commits_has_every_entry_that_is_not_written_meanwhile() {
@@ -122,6 +131,7 @@ fn a_scan_under_commits_has_every_entry_that_is_not_written_meanwhile() {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                let _ending = Ending(&ended);
                 // Fills the gaps with what makes pages split, and empties them so that pages merge.
                 for round in 0..60_u32 {
                     let mut commit = Commit::new();
@@ -136,7 +146,6 @@ fn a_scan_under_commits_has_every_entry_that_is_not_written_meanwhile() {
                         }
                     }
                 }
-                ended.store(true, Ordering::Relaxed);
             });
             let mut scans = 0;
             while scans < 4 || !ended.load(Ordering::Relaxed) {
@@ -163,10 +172,10 @@ fn a_large_value_that_is_replaced_is_read_whole() {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                let _ending = Ending(&ended);
                 for round in 1..200_u8 {
                     put(store, "large", &vec![round; 10_000 + 200 * usize::from(round)]);
                 }
-                ended.store(true, Ordering::Relaxed);
             });
             while !ended.load(Ordering::Relaxed) {
                 let value = store.get(Keyspace::Log, b"large").unwrap().unwrap();
