@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::commit::{Commit, Ticket};
+use crate::embedded::flush::Flusher;
 use crate::embedded::record::{Reader, chunk_key, chunks_of, disk_key, encode};
 use crate::error::StoreError;
 
@@ -39,7 +40,8 @@ impl Committer {
         let generation = reader.next_generation()?;
         let failure = watch::Sender::new(None);
         let (requests, queue) = mpsc::channel();
-        let writer = Writer { db, reader, file, generation, failure: failure.clone() };
+        let flusher = Flusher::start(db).map_err(|e| failed(e.to_string()))?;
+        let writer = Writer { flusher, reader, file, generation, failure: failure.clone() };
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || {
@@ -84,7 +86,7 @@ impl Drop for Committer {
 }
 
 struct Writer {
-    db: sled::Db,
+    flusher: Flusher,
     reader: Reader,
     file: File,
     generation: u64,
@@ -158,7 +160,7 @@ impl Writer {
             }
         }
         self.reader.tree().apply_batch(batch).map_err(|e| failed(&e))?;
-        self.db.flush().map_err(|e| failed(&e))?;
+        self.flusher.flush().map_err(|e| failed(&e))?;
         self.file.sync_data().map_err(|e| failed(&e))
     }
 }

@@ -6,6 +6,7 @@
 
 mod committer;
 mod files;
+mod flush;
 mod record;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ use crate::keyspace::Keyspace;
 use crate::{Entry, Store, prefix_end};
 
 use committer::Committer;
+use flush::Flusher;
 use record::{Reader, disk_key};
 
 /// How the store is opened.
@@ -163,8 +165,9 @@ fn open_engine(folder: &Path, options: &Options, path: &Path) -> Result<sled::Db
 }
 
 fn drop_when_flushed(db: sled::Db, path: &Path) -> Result<(), StoreError> {
-    files::write_format(&db, path)?;
-    db.flush().map(drop).map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })
+    let failed = |e: &dyn std::fmt::Display| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
+    files::write_format(&db).map_err(|e| failed(&e))?;
+    Flusher::start(db).map_err(|e| failed(&e))?.flush().map_err(|e| failed(&e))
 }
 
 pub(crate) fn export_line(
