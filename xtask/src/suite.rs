@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::steps::{run as command, step};
 use crate::{cargo, guests, paths, release, toolchain};
 
-/// Rounds of the crash proof that are run with the tests; `cargo xtask prove crash --rounds N` runs any number.
-const CRASH_ROUNDS: &str = "10";
+/// The proofs that are run with the tests; `cargo xtask prove NAME` runs each at any size.
+const PROOFS: [&[&str]; 3] = [&["crash", "--rounds", "300"], &["syscalls"], &["faults"]];
 
 /// All tests. Ends at the first failure, with the name of the step.
 pub(crate) fn run() -> Result<()> {
@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("browser", toolchain::browser)?;
     step("independent verifier", toolchain::python)?;
+    step("compiler and tracer of the proofs", toolchain::tracing)?;
     step("test guests", guests::run)?;
     step("test release", || release::run(&release::Plan::development(paths::test_catalog())))?;
     // Tests and proofs start the host as a process; `cargo test` alone would not build its program.
@@ -26,11 +27,13 @@ pub(crate) fn run() -> Result<()> {
     step("tests", || {
         command(cargo::cargo().args(["test", "--workspace", "--release"]).env("SGEN_CATALOG", paths::test_catalog()))
     })?;
-    step("proof: crash", || {
-        let mut prove = Command::new(paths::program("sgen-prove"));
-        prove.args(["crash", "--rounds", CRASH_ROUNDS]).env("SGEN_CATALOG", paths::test_catalog());
-        command(prove.current_dir(paths::root()))
-    })?;
+    for proof in PROOFS {
+        step(&format!("proof: {}", proof.join(" ")), || {
+            let mut prove = Command::new(paths::program("sgen-prove"));
+            prove.args(proof).env("SGEN_CATALOG", paths::test_catalog());
+            command(prove.current_dir(paths::root()))
+        })?;
+    }
     println!("all tests passed");
     Ok(())
 }
