@@ -1,6 +1,7 @@
 //! The host as a process: started with a generated configuration in a folder of its own, watched, killed, started again.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub struct HostFolder {
     base_overrides: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     log_filter: String,
+    launcher: Vec<OsString>,
 }
 
 impl HostFolder {
@@ -61,6 +63,7 @@ impl HostFolder {
             base_overrides: BTreeMap::new(),
             environment: BTreeMap::new(),
             log_filter: "info".to_owned(),
+            launcher: Vec::new(),
             folder,
         })
     }
@@ -123,10 +126,24 @@ impl HostFolder {
         self
     }
 
+    /// Starts the host through another program, which must become it or leave its process id to it: this program with
+    /// these arguments is put before the host's own command line.
+    #[must_use]
+    pub fn with_launcher(mut self, command: impl IntoIterator<Item = OsString>) -> Self {
+        self.launcher = command.into_iter().collect();
+        self
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.folder
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.join("store")
     }
 
     /// The file with the vault's key.
@@ -204,8 +221,10 @@ impl HostFolder {
         }
         let log = OpenOptions::new().create(true).append(true).open(self.folder.join("host.log"))?;
         let log_start = log.metadata()?.len();
-        let mut command = Command::new(paths::host_binary()?);
-        command.arg("serve").arg("--config").arg(&configuration);
+        let binary = paths::host_binary()?;
+        let mut words = self.launcher.iter().map(OsString::as_os_str).chain([binary.as_os_str()]);
+        let mut command = Command::new(words.next().context("there is no program to start")?);
+        command.args(words).arg("serve").arg("--config").arg(&configuration);
         self.apply_environment(&mut command);
         let started = Instant::now();
         let child = command
@@ -426,6 +445,7 @@ mod tests {
             base_overrides: BTreeMap::from([("hubspot/api".to_owned(), "http://127.0.0.1:1".to_owned())]),
             environment: BTreeMap::new(),
             log_filter: "info".to_owned(),
+            launcher: Vec::new(),
         };
         let text = folder.configuration().unwrap();
         assert!(text.contains(r#"path = "/tmp/a \"b\"\\c/store""#), "{text}");

@@ -7,11 +7,14 @@ use anyhow::Result;
 use crate::steps::{run as command, step};
 use crate::{cargo, guests, paths, release, toolchain};
 
-/// Rounds of the crash proof that are run with the tests; `cargo xtask prove crash --rounds N` runs any number.
-const CRASH_ROUNDS: &str = "10";
-
-/// Seeds of the simulation that are run with the tests; always the same ones, so that a failure is one of the change.
-const SIMULATION_SEEDS: &str = "2000";
+/// The proofs that are run with the tests, with their program; `cargo xtask prove NAME` runs each at any size. The seeds of
+/// the simulation are always the same ones, so that a failure is one of the change.
+const PROOFS: [(&str, &[&str]); 4] = [
+    ("sgen-simulation", &["--seeds", "2000"]),
+    ("sgen-prove", &["crash", "--rounds", "300"]),
+    ("sgen-prove", &["syscalls"]),
+    ("sgen-prove", &["faults"]),
+];
 
 /// All tests. Ends at the first failure, with the name of the step.
 pub(crate) fn run() -> Result<()> {
@@ -22,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("browser", toolchain::browser)?;
     step("independent verifier", toolchain::python)?;
+    step("compiler and tracer of the proofs", toolchain::tracing)?;
     step("test guests", guests::run)?;
     step("test release", || release::run(&release::Plan::development(paths::test_catalog())))?;
     // Tests and proofs start the host as a process; `cargo test` alone would not build its program.
@@ -29,16 +33,13 @@ pub(crate) fn run() -> Result<()> {
     step("tests", || {
         command(cargo::cargo().args(["test", "--workspace", "--release"]).env("SGEN_CATALOG", paths::test_catalog()))
     })?;
-    step("proof: crash", || {
-        let mut prove = Command::new(paths::program("sgen-prove"));
-        prove.args(["crash", "--rounds", CRASH_ROUNDS]).env("SGEN_CATALOG", paths::test_catalog());
-        command(prove.current_dir(paths::root()))
-    })?;
-    step("proof: simulation", || {
-        let mut prove = Command::new(paths::program("sgen-simulation"));
-        prove.args(["--seeds", SIMULATION_SEEDS]).env("SGEN_CATALOG", paths::test_catalog());
-        command(prove.current_dir(paths::root()))
-    })?;
+    for (program, arguments) in PROOFS {
+        step(&format!("proof: {program} {}", arguments.join(" ")), || {
+            let mut prove = Command::new(paths::program(program));
+            prove.args(arguments).env("SGEN_CATALOG", paths::test_catalog());
+            command(prove.current_dir(paths::root()))
+        })?;
+    }
     println!("all tests passed");
     Ok(())
 }

@@ -74,24 +74,36 @@ fn has_webhooks(python: &Path) -> bool {
 
 /// Makes sure that there is a browser to submit a real form with, and its driver.
 pub(crate) fn browser() -> Result<()> {
-    const INSTALL: [&str; 5] = ["install", "-y", "--no-install-recommends", "chromium", "chromium-driver"];
-    let missing = || ["chromium", "chromedriver"].into_iter().filter(|name| !on_path(name)).collect::<Vec<_>>();
+    let why = "a real browser submits the form in a test";
+    debian(why, &["chromium", "chromedriver"], &["chromium", "chromium-driver"])
+}
+
+/// Makes sure that there is what the proofs about single calls need: a C compiler, and strace as their second witness.
+pub(crate) fn tracing() -> Result<()> {
+    debian("a shared object of the proofs is compiled from C", &["cc"], &["gcc", "libc6-dev"])?;
+    debian("strace is the second witness of what the host does to its files", &["strace"], &["strace"])
+}
+
+/// Installs these packages of Debian's unless the programs are there.
+fn debian(why: &str, programs: &[&str], packages: &[&str]) -> Result<()> {
+    const INSTALL: [&str; 3] = ["install", "-y", "--no-install-recommends"];
+    let missing = || programs.iter().copied().filter(|name| !on_path(name)).collect::<Vec<_>>().join(" and ");
     if missing().is_empty() {
         return Ok(());
     }
-    let advice = format!("a real browser submits the form in a test; install it with: apt-get {}", INSTALL.join(" "));
+    let advice = format!("{why}; install it with: apt-get {} {}", INSTALL.join(" "), packages.join(" "));
     if !on_path("apt-get") || !root_user() {
-        bail!("{} not found; {advice} (as root)", missing().join(" and "));
+        bail!("{} not found; {advice} (as root)", missing());
     }
-    println!("    installing {}", missing().join(" and "));
-    let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive");
-    steps::run(apt.arg("update")).with_context(|| advice.clone())?;
-    let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive");
-    steps::run(apt.args(INSTALL)).with_context(|| advice.clone())?;
+    println!("    installing {}", packages.join(" "));
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        steps::run(apt.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)).with_context(|| advice.clone())
+    };
+    apt(&["update"])?;
+    apt(&[&INSTALL[..], packages].concat())?;
     if !missing().is_empty() {
-        bail!("{} not found after installing; {advice}", missing().join(" and "));
+        bail!("{} not found after installing; {advice}", missing());
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ async fn host(config: Config, handed: Handed, store: Arc<dyn Store>) -> anyhow::
     tracing::info!(%address, deployment = config.deployment, "serving");
     tell_ready(&config, address)?;
 
-    let end = stopping.wait(failure).await;
+    let mut end = stopping.wait(failure.clone()).await;
     forget_ready(&config)?;
     let grace = if end.is_ok() { config.server.stop_grace() } else { FAILED_GRACE };
     stop.cancel();
@@ -75,7 +75,19 @@ async fn host(config: Config, handed: Handed, store: Arc<dyn Store>) -> anyhow::
         Ok(()) => runtime.stop(grace).await,
         Err(_) => drop(tokio::time::timeout(FAILED_GRACE, runtime.stop(FAILED_GRACE)).await),
     }
+    // The store may have failed while the host was stopping: then it has not stopped in order.
+    if let (Ok(()), Some(reason)) = (&end, failure.borrow().as_deref()) {
+        end = Err(failed(reason));
+    }
     end
+}
+
+fn failed(reason: &str) -> anyhow::Error {
+    tracing::error!(reason, "the store has failed");
+    anyhow::anyhow!(
+        "the store has failed and takes nothing more: {reason}; free space or mend the disk, then start the host again. \
+         Nothing acknowledged is lost"
+    )
 }
 
 /// Makes every room, from the store upwards.
@@ -155,7 +167,7 @@ impl Stopping {
     /// # Errors
     /// When the store has failed: the host can do nothing more.
     async fn wait(mut self, mut failure: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
-        let failed = async {
+        let failing = async {
             match failure.wait_for(Option::is_some).await {
                 Ok(reason) => reason.clone().unwrap_or_default(),
                 Err(_) => std::future::pending().await,
@@ -164,13 +176,7 @@ impl Stopping {
         tokio::select! {
             _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-            reason = failed => {
-                tracing::error!(reason, "the store has failed");
-                anyhow::bail!(
-                    "the store has failed and takes nothing more: {reason}; free space or mend the disk, then start the host \
-                     again. Nothing acknowledged is lost"
-                );
-            }
+            reason = failing => return Err(failed(&reason)),
         }
         Ok(())
     }

@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
 use sgen_tests::paths;
-use sgen_tests::proofs::crash;
+use sgen_tests::proofs::injection::kind::Kind;
+use sgen_tests::proofs::injection::stage::Stage;
+use sgen_tests::proofs::{crash, syscalls};
 
 /// Proves one claim about the whole host, at any size.
 #[derive(Parser)]
@@ -31,6 +33,62 @@ enum Proof {
         #[arg(long, default_value_os_t = paths::target().join("prove/crash"))]
         folder: PathBuf,
     },
+    /// What was acknowledged survives SIGKILL at every single call that changes the store's folder, and the host always
+    /// starts again.
+    Syscalls(Sweep),
+    /// When such a call fails (EIO, ENOSPC, a short write), the host says so, acknowledges nothing that is not durable,
+    /// and starts again.
+    Faults(Sweep),
+}
+
+/// Which points are swept.
+#[derive(Args)]
+struct Sweep {
+    /// Only this life of the host; all when absent.
+    #[arg(long)]
+    stage: Option<Stage>,
+    /// Only this kind; all of the proof's when absent.
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// The first point.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    from: u64,
+    /// The last point; the last that there is when absent.
+    #[arg(long)]
+    to: Option<u64>,
+    /// Only every so many-th point, and in any case the first of each call on each file.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    step: u64,
+    /// How many hosts at once.
+    #[arg(long, default_value_t = 6)]
+    jobs: usize,
+    /// The folder of the run, emptied first, kept when the claim does not hold [default: target/prove/PROOF].
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+impl Sweep {
+    fn plan(self, name: &'static str, kinds: &[Kind]) -> Result<syscalls::Plan> {
+        if let Some(kind) = self.kind
+            && !kinds.contains(&kind)
+        {
+            bail!(
+                "{kind} is no kind of the proof {name}; it has: {}",
+                kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(syscalls::Plan {
+            name,
+            kinds: self.kind.map_or_else(|| kinds.into(), |kind| vec![kind]),
+            stages: self.stage.map_or_else(|| Stage::ALL.into(), |stage| vec![stage]),
+            from: self.from,
+            to: self.to,
+            step: self.step,
+            jobs: self.jobs,
+            folder: self.folder.unwrap_or_else(|| paths::target().join("prove").join(name)),
+            catalog: paths::catalog()?,
+        })
+    }
 }
 
 #[tokio::main]
@@ -66,5 +124,15 @@ async fn prove(proof: Proof) -> Result<bool> {
             println!("{figures}");
             Ok(figures.holds())
         }
+        Proof::Syscalls(sweep) => prove_at_every_call(&sweep.plan("syscalls", &Kind::KILLS)?).await,
+        Proof::Faults(sweep) => prove_at_every_call(&sweep.plan("faults", &Kind::FAULTS)?).await,
     }
+}
+
+#[expect(clippy::print_stdout, reason = "a proof is there to be read")]
+async fn prove_at_every_call(plan: &syscalls::Plan) -> Result<bool> {
+    println!("prove {}: {} hosts at once", plan.name, plan.jobs);
+    let figures = syscalls::run(plan, |line| println!("{line}")).await?;
+    println!("{figures}");
+    Ok(figures.holds())
 }

@@ -1,7 +1,11 @@
 //! The claim: whatever the host acknowledged survives SIGKILL at any moment, and the host always starts again.
 //!
-//! The host takes events, delivers them and has its configuration changed while it is killed; a fifth of the kills hit
-//! its start, half of those the very first start on an empty store. A ledger outside of the host says what it owes.
+//! The host takes events, delivers them and has its configuration changed while it is killed; in some lives the downstream
+//! fails, or its credential is revoked and rotated ([`happening`]). A fifth of the kills hit the host's start, half of those
+//! the very first start on an empty store. A ledger outside of the host says what it owes.
+
+mod happening;
+mod load;
 
 use std::fmt;
 use std::fs;
@@ -15,8 +19,11 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::ledger::{Findings, Found, Ledger, event};
-use crate::client::Client;
+use self::happening::{Happening, Met};
+use self::load::{Rotation, Sender, change_titles, rotate, rotate_when_paused};
+use super::examine::{Before, check_store, examine};
+use super::ledger::{Findings, Ledger};
+use crate::fakes::webhook::Secret;
 use crate::host::{Host, HostFolder};
 use crate::scene::{Downstreams, LIVE, SITE, Scene, WEBHOOK};
 
@@ -117,6 +124,9 @@ struct Course {
     start_time: Duration,
     /// Requests whose fate is unknown: their answer never came.
     unanswered: Vec<Value>,
+    /// What the operator has yet to do about a revoked credential.
+    rotation: Option<Rotation>,
+    met: Met,
 }
 
 /// Runs the proof; `tell` is given a line now and then.
@@ -145,6 +155,8 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Result<Figures> {
         rng,
         start_time: Duration::from_millis(500),
         unanswered: Vec::new(),
+        rotation: None,
+        met: Met::default(),
     };
     course.stop_host().await?;
     let began = Instant::now();
@@ -157,6 +169,10 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Result<Figures> {
         }
     }
     course.conclude(&mut tell).await?;
+    tell(format!("met: {}", course.met));
+    if let Some(what) = course.met.missing(plan.rounds) {
+        bail!("this run proves nothing about what it should: {what} in {} rounds (seed {})", plan.rounds, plan.seed);
+    }
     if course.figures.holds() {
         drop(course.scene);
         fs::remove_dir_all(&plan.folder)?;
@@ -225,6 +241,9 @@ impl Course {
 
     /// Posts, changes and delivers until the host is killed at a random moment.
     async fn load(&mut self, round: u64) -> Result<()> {
+        for happening in happening::draw(&mut self.rng) {
+            self.enact(happening);
+        }
         let ended = Arc::new(AtomicBool::new(false));
         let number = Arc::new(AtomicU64::new(0));
         let ingest = self.scene.ingest()?;
@@ -243,7 +262,9 @@ impl Course {
             senders.spawn(sender.run(share));
         }
         let operator = self.scene.operator()?;
-        let titles = tokio::spawn(change_titles(operator, self.ledger.clone(), ended.clone(), round));
+        let titles = tokio::spawn(change_titles(operator.clone(), self.ledger.clone(), ended.clone(), round));
+        let mending = self.rotation.clone();
+        let mending = mending.map(|rotation| tokio::spawn(rotate_when_paused(operator, self.ledger.clone(), rotation)));
         let moment = Duration::from_millis(self.rng.u64(LIFE_MS));
         tokio::time::sleep(moment).await;
         let host = self.scene.host.take().context("the host is down already")?;
@@ -258,41 +279,53 @@ impl Course {
             self.unanswered.extend(again);
         }
         titles.await??;
+        if let Some(mending) = mending {
+            let mended = mending.await??;
+            self.met.paused += u64::from(mended.paused);
+            self.met.rotated += u64::from(mended.rotated);
+            if mended.rotated {
+                self.rotation = None;
+            } else if let Some(rotation) = &mut self.rotation {
+                rotation.asked |= mended.asked;
+            }
+        }
         Ok(())
+    }
+
+    fn enact(&mut self, happening: Happening) {
+        let webhook = &self.scene.downstreams.webhook;
+        match happening {
+            Happening::Failing { fault, times } => {
+                webhook.faults().next(times, fault);
+                self.met.failing += 1;
+            }
+            Happening::Revoked => {
+                let secret = Secret::from_seed(self.rng.u64(..));
+                webhook.set_secrets(vec![secret.clone()]);
+                self.rotation = Some(Rotation { secret, asked: false });
+                self.met.revoked += 1;
+            }
+        }
     }
 
     /// The last life: deliver what is left and compare everything with the ledger.
     async fn conclude(&mut self, tell: &mut impl FnMut(String)) -> Result<()> {
         let folder = self.scene.folder.clone();
         self.scene.host = Some(self.open(&folder, tell).await?);
-        self.scene.settled(WEBHOOK, DRAIN_BOUND).await?;
         let operator = self.scene.operator()?;
-        let captures = operator.captures(SITE, LIVE).await?;
-        let dead = operator.dead_letters(WEBHOOK).await?;
-        let changes = operator.audit(SITE, "event=configuration-changed").await?;
-        let deliveries = self.scene.downstreams.webhook.deliveries();
-        let mut found = Found {
-            captures: captures.into_iter().map(|capture| (capture.id, capture.fields)).collect(),
-            accounted: self.scene.downstreams.webhook.by_field("event_id").into_keys().collect(),
-            titles: changes.iter().flat_map(new_titles).collect(),
-        };
-        found.accounted.extend(dead.into_iter().map(|letter| letter.event_id));
-        let Findings { lost, mut torn } = self.ledger.compare(&found);
-        for (id, delivery) in &deliveries {
-            let event = delivery.data.get("event_id").and_then(Value::as_str).unwrap_or_default();
-            let posted = found.captures.get(event).and_then(|fields| fields.get("check"));
-            if delivery.changed || posted.is_none() || posted != delivery.data.get("check") {
-                torn.push(format!("{id} was delivered with other contents than {event:?} has"));
+        let webhook = &self.scene.downstreams.webhook;
+        webhook.faults().clear();
+        if let Some(rotation) = self.rotation.take() {
+            if !rotate(&operator, &self.ledger, &rotation.secret).await? {
+                bail!("the host did not answer the rotation that it waits for");
             }
+            self.met.rotated += 1;
         }
-        if let Err(error) = operator.verify_audit(SITE).await {
-            torn.push(format!("the audit log does not verify: {error}"));
-        }
+        self.scene.settled(WEBHOOK, DRAIN_BOUND).await?;
+        let Findings { lost, mut torn } = examine(&operator, webhook, &self.ledger, &Before::default()).await?;
+        let duplicates = webhook.deliveries().values().map(|delivery| delivery.times - 1).sum();
         self.stop_host().await?;
-        let check = self.scene.folder.run(&["store", "check"]).await?;
-        if !check.status.success() {
-            torn.push(format!("store check fails: {}{}", check.stdout, check.stderr));
-        }
+        torn.extend(check_store(&self.scene.folder).await?);
         for (kind, findings) in [("LOST", &lost), ("TORN", &torn)] {
             for finding in findings.iter().take(TOLD) {
                 tell(format!("{kind} {finding}"));
@@ -301,99 +334,13 @@ impl Course {
         self.figures.acked = self.ledger.acknowledged().len() as u64;
         self.figures.lost = lost.len() as u64;
         self.figures.torn = torn.len() as u64;
-        self.figures.duplicates = deliveries.values().map(|delivery| delivery.times - 1).sum();
+        self.figures.duplicates = duplicates;
         Ok(())
     }
 }
 
-/// One sender of events.
-struct Sender {
-    ingest: Client,
-    ledger: Arc<Ledger>,
-    ended: Arc<AtomicBool>,
-    number: Arc<AtomicU64>,
-    rng: Rng,
-    round: u64,
-}
-
-impl Sender {
-    /// Posts until the host is gone, `repeats` first; answers the requests that got no answer.
-    async fn run(mut self, mut repeats: Vec<Value>) -> Result<Vec<Value>> {
-        let mut unanswered = Vec::new();
-        while !self.ended.load(Ordering::SeqCst) {
-            let request = repeats.pop().unwrap_or_else(|| self.request());
-            let ids: Vec<String> = request
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|event| event.get("id").and_then(Value::as_str).map(str::to_owned))
-                .collect();
-            match self.ingest.post_events(SITE, LIVE, &request).await {
-                Ok(_) => self.ledger.note(ids, true)?,
-                Err(error) if error.problem().is_some_and(|problem| problem.status < 429) => {
-                    bail!("the host refused a valid request: {error}")
-                }
-                Err(_) => {
-                    self.ledger.note(ids, false)?;
-                    unanswered.push(request);
-                    if !self.ended.load(Ordering::SeqCst) {
-                        // The host is gone and this sender is about to hear of it.
-                        tokio::task::yield_now().await;
-                    }
-                    break;
-                }
-            }
-        }
-        unanswered.extend(repeats);
-        Ok(unanswered)
-    }
-
-    fn request(&mut self) -> Value {
-        let size = if self.rng.bool() { 1 } else { self.rng.usize(2..20) };
-        let events: Vec<Value> = (0..size)
-            .map(|_| {
-                let number = self.number.fetch_add(1, Ordering::SeqCst);
-                let id = format!("r{}-{number}", self.round);
-                // Most events are small; some are larger than one value of the store.
-                let length =
-                    if self.rng.u8(0..20) == 0 { self.rng.usize(4_000..20_000) } else { self.rng.usize(0..400) };
-                let padding: String = (0..length).map(|_| self.rng.alphanumeric()).collect();
-                event(&id, &padding)
-            })
-            .collect();
-        Value::from(events)
-    }
-}
-
-/// Changes the instance's title until the host is gone.
-async fn change_titles(operator: Client, ledger: Arc<Ledger>, ended: Arc<AtomicBool>, round: u64) -> Result<()> {
-    for number in 0_u64.. {
-        if ended.load(Ordering::SeqCst) {
-            break;
-        }
-        let title = format!("title {round}.{number}");
-        match operator.change(WEBHOOK, &json!({ "title": title })).await {
-            Ok(_) => ledger.note_title(title)?,
-            Err(error) if error.problem().is_some_and(|problem| problem.status < 429) => {
-                bail!("the host refused a valid change: {error}")
-            }
-            Err(_) => break,
-        }
-    }
-    Ok(())
-}
-
-/// The titles that an audit record of a change gives.
-fn new_titles(record: &Value) -> Vec<String> {
-    let action = record.get("action").filter(|action| action.is_object()).unwrap_or(record);
-    let changes = action.get("changes").and_then(Value::as_array);
-    let titles = changes.into_iter().flatten().filter(|change| change.get("field").is_some_and(|f| f == "title"));
-    titles.filter_map(|change| change.get("new").and_then(Value::as_str).map(str::to_owned)).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -415,14 +362,5 @@ mod tests {
         assert!(!Figures { lost: 1, ..figures.clone() }.holds());
         assert!(!Figures { torn: 1, ..figures.clone() }.holds());
         assert!(!Figures { unopenable: 1, ..figures }.holds());
-    }
-
-    #[test]
-    fn titles_are_read_from_audit_records_in_either_shape() {
-        let changes = json!([{ "field": "title", "prior": "a", "new": "b" }, { "field": "scope", "new": [] }]);
-        let flat = json!({ "event": "configuration-changed", "changes": changes });
-        let nested = json!({ "action": flat });
-        assert_eq!(new_titles(&flat), ["b"]);
-        assert_eq!(new_titles(&nested), ["b"]);
     }
 }

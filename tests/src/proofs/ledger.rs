@@ -26,6 +26,7 @@ pub struct Request {
 struct Entries {
     requests: Vec<Request>,
     titles: Vec<String>,
+    rotations: Vec<u64>,
     file: Option<BufWriter<File>>,
 }
 
@@ -51,6 +52,8 @@ pub struct Found {
     pub accounted: BTreeSet<String>,
     /// The titles in the audit log.
     pub titles: BTreeSet<String>,
+    /// The versions of rotated credentials in the audit log.
+    pub rotations: BTreeSet<u64>,
 }
 
 impl Ledger {
@@ -61,6 +64,15 @@ impl Ledger {
     pub fn create(file: &Path) -> Result<Self> {
         let file = BufWriter::new(File::create(file)?);
         Ok(Self(Mutex::new(Entries { file: Some(file), ..Entries::default() })))
+    }
+
+    /// A ledger with the same entries that goes on by itself, without a file.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entries { requests, titles, rotations, .. } = &*entries;
+        let (requests, titles, rotations) = (requests.clone(), titles.clone(), rotations.clone());
+        Self(Mutex::new(Entries { requests, titles, rotations, file: None }))
     }
 
     /// Notes a request and how it was answered.
@@ -93,6 +105,20 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes an acknowledged rotation of the instance's credential: the version that the host answered.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note_rotation(&self, version: u64) -> Result<()> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = entries.file.as_mut() {
+            writeln!(file, "rotation {version}")?;
+            file.flush()?;
+        }
+        entries.rotations.push(version);
+        Ok(())
+    }
+
     /// The ids of every acknowledged event.
     #[must_use]
     pub fn acknowledged(&self) -> BTreeSet<String> {
@@ -116,6 +142,13 @@ impl Ledger {
         for title in &entries.titles {
             if !found.titles.contains(title) {
                 findings.lost.push(format!("the change to {title:?} was acknowledged and is not in the audit log"));
+            }
+        }
+        for version in &entries.rotations {
+            if !found.rotations.contains(version) {
+                findings
+                    .lost
+                    .push(format!("the rotation to version {version} was acknowledged and is not in the audit log"));
             }
         }
         for request in entries.requests.iter().filter(|request| !request.acknowledged) {
@@ -168,6 +201,7 @@ mod tests {
             captures: ids.iter().map(|id| ((*id).to_owned(), fields(id))).collect(),
             accounted: ids.iter().map(|id| (*id).to_owned()).collect(),
             titles: BTreeSet::from(["t1".to_owned()]),
+            rotations: BTreeSet::from([2]),
         }
     }
 
@@ -176,6 +210,7 @@ mod tests {
         ledger.note(vec!["a".to_owned(), "b".to_owned()], true).unwrap();
         ledger.note(vec!["c".to_owned(), "d".to_owned()], false).unwrap();
         ledger.note_title("t1".to_owned()).unwrap();
+        ledger.note_rotation(2).unwrap();
         ledger
     }
 
@@ -191,7 +226,17 @@ mod tests {
         let mut undelivered = found(&["a", "b"]);
         undelivered.accounted.remove("a");
         undelivered.titles.clear();
-        assert_eq!(ledger().compare(&undelivered).lost.len(), 2);
+        undelivered.rotations.clear();
+        assert_eq!(ledger().compare(&undelivered).lost.len(), 3);
+    }
+
+    #[test]
+    fn a_fork_owes_the_same_and_goes_on_by_itself() {
+        let whole = ledger();
+        let fork = whole.fork();
+        fork.note(vec!["e".to_owned()], true).unwrap();
+        assert_eq!(fork.compare(&found(&["a", "b"])).lost, ["e was acknowledged and is not captured"]);
+        assert_eq!(whole.compare(&found(&["a", "b"])), Findings::default());
     }
 
     #[test]

@@ -183,10 +183,9 @@ pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-pub(super) fn write_format(db: &sled::Db, path: &Path) -> Result<(), StoreError> {
-    db.insert(FORMAT_KEY, &FORMAT.to_be_bytes())
-        .map(drop)
-        .map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })
+/// Writes what [`check_format`] looks for; writing it again changes nothing.
+pub(super) fn write_format(tree: &sled::Tree) -> sled::Result<()> {
+    tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map(drop)
 }
 
 pub(super) fn check_format(tree: &sled::Tree, path: &Path) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ mod committer;
 mod compaction;
 mod copy;
 pub(crate) mod files;
+mod flush;
 mod record;
 mod redo;
 mod restore;
@@ -222,6 +223,7 @@ fn open_engine(folder: &Path, options: &Options, path: &Path) -> Result<sled::Db
 }
 
 fn drop_when_flushed(db: sled::Db, path: &Path) -> Result<(), StoreError> {
-    files::write_format(&db, path)?;
-    db.flush().map(drop).map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })
+    let failed = |e: &dyn std::fmt::Display| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
+    files::write_format(&db).map_err(|e| failed(&e))?;
+    flush::Flusher::start(db).map_err(|e| failed(&e))?.flush().map_err(|e| failed(&e))
 }

@@ -74,7 +74,7 @@ fn make(
     progress: &mut dyn FnMut(RestoreProgress),
 ) -> Result<Restored, StoreError> {
     let db = open_engine(folder, options, path)?;
-    files::write_format(&db, path)?;
+    files::write_format(&db).map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })?;
     let mut writer = Writer::new(db, folder, Balance::empty())?;
     let mut backup = BackupReader::open(from)?;
     let mut unsynced = 0_usize;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::commit::Op;
 use crate::embedded::balance::Balance;
+use crate::embedded::flush::Flusher;
 use crate::embedded::record::{Reader, chunk_key, chunks_of, disk_key, encode, footprint};
 use crate::error::StoreError;
 
@@ -33,7 +34,7 @@ impl Old {
 
 /// Writes into one tree. There is one for each tree at a time.
 pub(super) struct Writer {
-    db: sled::Db,
+    flusher: Flusher,
     reader: Reader,
     file: File,
     /// The next number for a value's chunks.
@@ -54,9 +55,10 @@ impl Writer {
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(failed)?;
         let reader = Reader::new((*db).clone());
         let generation = reader.next_generation()?;
+        let flusher = Flusher::start(db).map_err(failed)?;
         let (batch, fresh) = (sled::Batch::default(), HashMap::new());
         let balance = Arc::new(balance);
-        Ok(Self { db, reader, file, generation, batch, ops: 0, bytes: 0, fresh, balance })
+        Ok(Self { flusher, reader, file, generation, batch, ops: 0, bytes: 0, fresh, balance })
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -120,7 +122,7 @@ impl Writer {
         if self.ops > 0 {
             self.apply()?;
         }
-        self.db.flush().map_err(|e| failed(&e))?;
+        self.flusher.flush().map_err(|e| failed(&e))?;
         // The engine's flush is no fsync on Linux.
         self.file.sync_data().map_err(|e| failed(&e))
     }
