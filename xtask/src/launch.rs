@@ -7,11 +7,22 @@ use anyhow::{Context as _, Result};
 
 use crate::{cargo, paths, release, steps};
 
+/// Runs a proof. The simulation is a program of its own: it runs the host's rooms in its own process.
+pub(crate) fn prove(arguments: &[OsString]) -> Result<()> {
+    match arguments.split_first() {
+        Some((first, rest)) if first == "simulation" => run("sgen-simulation", rest),
+        _ => run("sgen-prove", arguments),
+    }
+}
+
+/// Only to be listed, nothing needs to be released.
+fn asks_for_help(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|argument| argument == "--help" || argument == "-h" || argument == "help")
+}
+
 /// Builds a program of the tests crate with the host and a development release, and becomes it.
 pub(crate) fn run(program: &str, arguments: &[OsString]) -> Result<()> {
-    // Only to be listed, nothing needs to be released.
-    let asks_for_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h" || argument == "help");
-    if asks_for_help {
+    if asks_for_help(arguments) {
         steps::run(cargo::cargo().args(["build", "--quiet", "--release", "-p", package(program), "--bin", program]))?;
     } else {
         steps::step("development release", || release::run(&release::Plan::development(paths::catalog())))?;
@@ -34,9 +45,12 @@ pub(crate) fn run(program: &str, arguments: &[OsString]) -> Result<()> {
     replace(command)
 }
 
-/// The package that a program is of: the bench runs the host's rooms in its own process and has a package of its own.
-fn package(program: &str) -> &'static str {
-    if program == "sgen-bench" { "sgen-bench" } else { "sgen-tests" }
+/// The package that a program is of: what runs the host's rooms in its own process has a package of its own.
+fn package(program: &str) -> &str {
+    match program {
+        "sgen-bench" | "sgen-simulation" => program,
+        _ => "sgen-tests",
+    }
 }
 
 /// Becomes the program, so that signals reach it and its status is ours.

@@ -94,7 +94,7 @@ fn main() -> ExitCode {
         Command::Test => suite::run(),
         Command::Ci => ci::run(),
         Command::Demo { passed } => launch::run("sgen-demo", &passed.arguments),
-        Command::Prove { passed } => launch::run("sgen-prove", &passed.arguments),
+        Command::Prove { passed } => launch::prove(&passed.arguments),
         Command::Bench { passed } => launch::run("sgen-bench", &passed.arguments),
     };
     match outcome {

@@ -152,6 +152,9 @@ impl ApiError {
 /// 423 (too much at once) and 477 (the account is being moved) are HubSpot's own ways of asking to wait.
 pub(crate) fn failure_of(response: &Response) -> Option<Failure> {
     let mut failure = Failure::from_response(response)?;
+    if response.is_the_hosts() {
+        return Some(failure);
+    }
     if matches!(response.status, 423 | 477) {
         failure = failure.with_class(FailureClass::RateLimited);
     }
@@ -258,6 +261,17 @@ mod tests {
             let failure = failure_of(&Response::new(status)).unwrap();
             assert_eq!(failure.class, FailureClass::RateLimited);
         }
+    }
+
+    #[test]
+    fn what_the_host_held_back_is_not_put_into_hubspots_mouth() {
+        let held = Response::new(429)
+            .with_header("retry-after", "7")
+            .with_header("proxy-status", "sgen-host; error=proxy_internal_response")
+            .with_body("not sent: the host keeps to the vendor's rate");
+        let failure = failure_of(&held).unwrap();
+        assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(7_000)));
+        assert_eq!(failure.message, "not sent: the host keeps to the vendor's rate");
     }
 
     #[test]

@@ -123,9 +123,16 @@ impl Failure {
         Self::new(FailureClass::ConnectorFault, message)
     }
 
-    /// What a response's status says; `None` for a 2xx. The wait that the downstream asked for is taken along.
+    /// What a response's status says; `None` for a 2xx. The wait that the downstream asked for is taken along. Of an answer
+    /// that is the host's own ([`Response::is_the_hosts`]) no status is kept, since no downstream gave one; its message says
+    /// what happened.
     pub fn from_response(response: &Response) -> Option<Self> {
         let class = classify_status(response.status)?;
+        if response.is_the_hosts() {
+            let mut failure = Self::new(class, response.excerpt(500));
+            failure.retry_after_ms = retry_after_ms(response);
+            return Some(failure);
+        }
         let mut failure = Self::new(class, format!("the downstream answered {}", response.status));
         failure.status = Some(response.status);
         failure.retry_after_ms = retry_after_ms(response);
@@ -284,6 +291,19 @@ mod tests {
             let response = Response::new(429).with_header("retry-after", value);
             assert_eq!(Failure::from_response(&response).unwrap().retry_after_ms, None, "retry-after {value:?}");
         }
+    }
+
+    #[test]
+    fn a_request_that_the_host_holds_to_the_vendors_rate_is_rate_limited_in_the_hosts_words() {
+        let response = Response::new(429)
+            .with_header("content-type", "text/plain; charset=utf-8")
+            .with_header("retry-after", "45")
+            .with_header("proxy-status", "sgen-host; error=proxy_internal_response; details=\"rate\"")
+            .with_body("not sent: the host keeps to the vendor's rate of 100 requests per 10s");
+        let failure = Failure::from_response(&response).unwrap();
+        assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(45_000)));
+        assert_eq!(failure.status, None, "no downstream answered");
+        assert_eq!(failure.message, "not sent: the host keeps to the vendor's rate of 100 requests per 10s");
     }
 
     #[test]

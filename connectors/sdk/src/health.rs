@@ -74,7 +74,10 @@ impl Verdict {
             }
             Class::ConnectorFault => verdict.target_exists = Finding::No,
             Class::RateLimited => {
-                verdict.reachable = Finding::Yes;
+                // Without a status it is the host that keeps to the rate, and nothing was sent.
+                if failure.status.is_some() {
+                    verdict.reachable = Finding::Yes;
+                }
                 return verdict;
             }
         }
@@ -144,6 +147,8 @@ mod tests {
         assert_eq!(verdict.reachable, Finding::Yes);
         assert_eq!(verdict.failure, None);
         assert_eq!(verdict.summary, "slow down");
+        let held = Verdict::from_failure(Failure::new(FailureClass::RateLimited, "not sent"));
+        assert_eq!(held.reachable, Finding::Unverifiable, "nothing was sent");
     }
 
     #[test]

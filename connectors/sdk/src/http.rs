@@ -171,6 +171,13 @@ impl Response {
         self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Whether the host itself answered, because the vendor's rate leaves this request no turn in time. Nothing was sent,
+    /// and the body is a sentence for the operator. A downstream cannot make such an answer: the host shows no
+    /// `proxy-status` (RFC 9209) but its own.
+    pub fn is_the_hosts(&self) -> bool {
+        self.header("proxy-status").is_some_and(|status| status.split(';').next().map(str::trim) == Some("sgen-host"))
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors
@@ -306,6 +313,15 @@ mod tests {
         let response = Response::new(200).with_header("Retry-After", "3");
         assert_eq!(response.header("RETRY-after"), Some("3"));
         assert_eq!(response.header("date"), None);
+    }
+
+    #[test]
+    fn an_answer_of_the_host_is_told_from_the_downstreams() {
+        let of = |status: &str| Response::new(429).with_header("proxy-status", status).is_the_hosts();
+        assert!(of("sgen-host; error=proxy_internal_response; details=\"rate\""));
+        assert!(!of("a-proxy; error=connection_refused"));
+        assert!(!of("sgen-hostile"));
+        assert!(!Response::new(429).is_the_hosts());
     }
 
     #[test]

@@ -47,6 +47,9 @@ fn request(event: &Event) -> Result<Request, Failure> {
 
 fn outcome(response: &Response) -> Outcome {
     let Some(failure) = Failure::from_response(response) else { return Outcome::Delivered(None) };
+    if response.is_the_hosts() {
+        return Outcome::Failed(failure);
+    }
     // What the receiver itself asks for goes before what its status means.
     let class = match response.header("webhook-delivery").map(str::trim) {
         Some("disable") => FailureClass::Gone,
@@ -153,6 +156,18 @@ mod tests {
         let outcome = outcome_of(Ok(Response::new(429).with_header("retry-after", "30")));
         let failure = outcome.failure().unwrap();
         assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(30_000)));
+    }
+
+    #[test]
+    fn what_the_host_held_back_is_not_put_into_the_receivers_mouth() {
+        let held = Response::new(429)
+            .with_header("retry-after", "2")
+            .with_header("proxy-status", "sgen-host; error=proxy_internal_response")
+            .with_body("not sent: the host keeps to the vendor's rate");
+        let outcome = outcome_of(Ok(held));
+        let failure = outcome.failure().unwrap();
+        assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(2_000)));
+        assert_eq!(failure.message, "not sent: the host keeps to the vendor's rate");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sgen_delivery::{EnableFrom, InstanceChange, InstanceStatus, NewInstance};
 use sgen_model::{
-    AccountId, ConnectorId, ConnectorInstance, CredentialRef, Environment, FieldMapping, InstanceId, Place, Scope,
+    AccountId, ConnectorId, ConnectorInstance, CredentialRef, Environment, FieldMapping, InstanceId, Order, Place, Scope,
     SiteId, SlotName, Timestamp,
 };
 use utoipa::ToSchema;
@@ -45,6 +45,9 @@ pub(crate) struct InstanceView {
     /// Surface patterns: `form:*`, `form:contact`, `*`.
     #[schema(value_type = Vec<String>)]
     scope: Scope,
+    /// `"none"`, or `{"key": FIELD}`: events with the same value in this mapped field go one after another.
+    #[schema(value_type = Object)]
+    order: Order,
     enabled: bool,
     /// Per slot `{"version", "fingerprint", "set_at"}`; never the secret.
     #[schema(value_type = Object)]
@@ -89,6 +92,11 @@ pub(crate) struct InstanceRequest {
     /// The surfaces it takes; the connector's default when absent.
     #[schema(value_type = Option<Vec<String>>)]
     scope: Option<Scope>,
+    /// `"none"` (when absent), or `{"key": FIELD}`: events with the same value in this mapped field are delivered one after
+    /// another, in capture order.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    order: Order,
     /// The secret of each slot. Sealed at once, shown by no answer.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -108,6 +116,8 @@ pub(crate) struct InstancePatch {
     mapping: Option<FieldMapping>,
     #[schema(value_type = Option<Vec<String>>)]
     scope: Option<Scope>,
+    #[schema(value_type = Option<Object>)]
+    order: Option<Order>,
 }
 
 /// Where delivery goes on.
@@ -166,6 +176,7 @@ async fn view(api: &Api, instance: ConnectorInstance) -> Result<InstanceView, Pr
         settings,
         mapping,
         scope,
+        order,
         enabled,
         credentials,
         created_at,
@@ -181,6 +192,7 @@ async fn view(api: &Api, instance: ConnectorInstance) -> Result<InstanceView, Pr
         settings,
         mapping,
         scope,
+        order,
         enabled,
         credentials,
         created_at,
@@ -238,7 +250,7 @@ pub(crate) async fn post_instance(
     Json(request): Json<InstanceRequest>,
 ) -> Result<Response, Problem> {
     let account = caller.on_site(&api, &site).await?;
-    let InstanceRequest { id, connector, title, settings, mapping, scope, credentials } = request;
+    let InstanceRequest { id, connector, title, settings, mapping, scope, order, credentials } = request;
     let credentials = credentials.into_iter().map(|(slot, secret)| (slot, secret.0)).collect();
     let new = NewInstance {
         id,
@@ -249,6 +261,7 @@ pub(crate) async fn post_instance(
         settings,
         mapping,
         scope,
+        order,
         credentials,
     };
     let instance = api.runtime.configure(&caller.actor(), new).await?;
@@ -297,8 +310,8 @@ pub(crate) async fn patch_instance(
 ) -> Result<Response, Problem> {
     caller.on_instance(&api, &id).await?;
     let revision = expected_revision(&headers)?;
-    let InstancePatch { title, settings, mapping, scope } = patch;
-    let change = InstanceChange { title, settings, mapping, scope };
+    let InstancePatch { title, settings, mapping, scope, order } = patch;
+    let change = InstanceChange { title, settings, mapping, scope, order };
     let changed = api.runtime.change(&caller.actor(), &id, change, revision).await.map_err(|error| {
         let problem = Problem::from(error);
         if revision.is_some() { problem.into_precondition() } else { problem }

@@ -6,10 +6,12 @@
 
 mod access;
 mod accounts;
+mod backup;
 mod directory;
 mod error;
 mod ingest;
 mod instances;
+mod letters;
 mod observe;
 mod openapi;
 mod probes;
@@ -19,6 +21,7 @@ mod releases;
 mod request;
 mod state;
 mod token;
+mod triage;
 
 pub use error::ApiError;
 pub use problem::{FieldProblem, Problem, ProblemFault};
@@ -44,7 +47,7 @@ pub struct ApiParts {
     pub audit: Arc<AuditLog>,
     /// Makes the data keys of new sites.
     pub vault: Arc<Vault>,
-    /// Holds the directory of sites and tokens.
+    /// Holds the directory of sites and tokens, and is what a backup is made of.
     pub store: Arc<dyn Store>,
     /// The clock.
     pub clock: Arc<dyn Clock>,

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::problem::{FieldProblem, MEDIA_TYPE, Problem, ProblemFault};
 use crate::state::Api;
-use crate::{accounts, ingest, instances, observe, probes, records, releases};
+use crate::{accounts, backup, ingest, instances, letters, observe, probes, records, releases, triage};
 
 /// Every route, with its description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -37,12 +37,22 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(instances::put_credential))
         .routes(routes!(probes::post_check))
         .routes(routes!(probes::get_options))
-        .routes(routes!(probes::get_dead_letters))
-        .routes(routes!(probes::get_log))
+        .routes(routes!(letters::get_dead_letters))
+        .routes(routes!(letters::post_replay))
+        .routes(routes!(letters::post_discard))
+        .routes(routes!(letters::get_dead_letter))
+        .routes(routes!(letters::delete_job))
+        .routes(routes!(letters::get_log))
+        .routes(routes!(triage::get_triage))
+        .routes(routes!(triage::get_instance_triage))
+        .routes(routes!(triage::post_escalate))
+        .routes(routes!(triage::get_escalations))
+        .routes(routes!(triage::post_erase))
         .routes(routes!(records::get_captures))
         .routes(routes!(records::get_trace))
         .routes(routes!(records::get_audit))
         .routes(routes!(records::get_audit_verification))
+        .routes(routes!(backup::get_backup))
 }
 
 fn document() -> OpenApi {
@@ -102,7 +112,7 @@ mod tests {
     use serde_json::Value;
 
     /// Every route of the API, as promised to those who call it.
-    const ROUTES: [(&str, &str); 25] = [
+    const ROUTES: [(&str, &str); 35] = [
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/openapi.json"),
@@ -122,12 +132,22 @@ mod tests {
         ("post", "/v1/instances/{id}/check"),
         ("get", "/v1/instances/{id}/options"),
         ("get", "/v1/instances/{id}/dead-letters"),
+        ("get", "/v1/instances/{id}/dead-letters/{sequence}"),
+        ("post", "/v1/instances/{id}/dead-letters/replay"),
+        ("post", "/v1/instances/{id}/dead-letters/discard"),
+        ("delete", "/v1/instances/{id}/jobs/{job}"),
         ("get", "/v1/instances/{id}/log"),
+        ("get", "/v1/instances/{id}/triage"),
+        ("post", "/v1/instances/{id}/escalate"),
+        ("get", "/v1/sites/{site}/environments/{environment}/triage"),
+        ("post", "/v1/sites/{site}/environments/{environment}/captures/erase"),
+        ("get", "/v1/platform/escalations"),
         ("get", "/v1/sites/{site}/environments/{environment}/captures"),
         ("get", "/v1/sites/{site}/environments/{environment}/captures/{event}/trace"),
         ("get", "/v1/sites/{site}/audit"),
         ("get", "/v1/sites/{site}/audit/verify"),
         ("post", "/v1/platform/releases/activate"),
+        ("get", "/v1/store/backup"),
     ];
 
     fn described() -> Value {

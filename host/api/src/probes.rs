@@ -1,12 +1,11 @@
-//! Routes that look at an instance: health check, live choices, dead letters, integration log.
+//! Routes that ask a downstream: health check and live choices.
 
 use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use sgen_delivery::{DeadLetter, JournalEntry};
-use sgen_model::{Choice, DownstreamAccount, InstanceId, Sequence, Verdict};
+use sgen_model::{Choice, DownstreamAccount, InstanceId, Verdict};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Caller;
@@ -58,45 +57,6 @@ pub(crate) struct OptionsView {
     choices: Vec<Choice>,
 }
 
-/// A page of a log that is numbered by position.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct SequencePage {
-    /// Only entries before this position: the `next` of the page before.
-    pub(crate) before: Option<u64>,
-    /// At most so many, 100 when absent, 1,000 at most.
-    pub(crate) limit: Option<usize>,
-}
-
-/// How many.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct LimitQuery {
-    /// At most so many, 100 when absent, 1,000 at most.
-    limit: Option<usize>,
-}
-
-/// Events that an instance could not deliver.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeadLetterPage {
-    /// Newest first: sequence, event id, surface, times, attempts, failure.
-    #[schema(value_type = Vec<Object>)]
-    dead_letters: Vec<DeadLetter>,
-    /// Give as `before` for the next page; absent on the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
-}
-
-/// An instance's integration log.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct LogView {
-    /// Newest first: one entry per batch attempt.
-    #[schema(value_type = Vec<Object>)]
-    entries: Vec<JournalEntry>,
-}
-
 /// Checks an instance now
 ///
 /// Asks the downstream whether it is reachable, accepts the credential, permits what delivery needs and has the target.
@@ -138,46 +98,4 @@ pub(crate) async fn get_options(
     caller.on_instance(&api, &id).await?;
     let choices = api.runtime.options(&id, &source, search.as_deref()).await?;
     Ok(Answer(OptionsView { choices }))
-}
-
-/// Lists dead letters
-#[utoipa::path(
-    get,
-    path = "/v1/instances/{id}/dead-letters",
-    tag = "instances",
-    params(("id" = String, Path, description = "The instance."), SequencePage),
-    responses((status = 200, description = "Newest first.", body = DeadLetterPage)),
-    security(("platform" = []), ("operator" = []))
-)]
-pub(crate) async fn get_dead_letters(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    Segments(id): Segments<InstanceId>,
-    Parameters(query): Parameters<SequencePage>,
-) -> Result<Answer<DeadLetterPage>, Problem> {
-    caller.on_instance(&api, &id).await?;
-    let limit = page(query.limit)?;
-    let dead_letters = api.runtime.dead_letters(&id, query.before.map(Sequence), limit)?;
-    let next = dead_letters.last().filter(|_| dead_letters.len() == limit).map(|last| last.sequence.0);
-    Ok(Answer(DeadLetterPage { dead_letters, next }))
-}
-
-/// Shows the integration log
-#[utoipa::path(
-    get,
-    path = "/v1/instances/{id}/log",
-    tag = "instances",
-    params(("id" = String, Path, description = "The instance."), LimitQuery),
-    responses((status = 200, description = "Newest first.", body = LogView)),
-    security(("platform" = []), ("operator" = []))
-)]
-pub(crate) async fn get_log(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    Segments(id): Segments<InstanceId>,
-    Parameters(query): Parameters<LimitQuery>,
-) -> Result<Answer<LogView>, Problem> {
-    caller.on_instance(&api, &id).await?;
-    let entries = api.runtime.journal(&id, page(query.limit)?)?;
-    Ok(Answer(LogView { entries }))
 }

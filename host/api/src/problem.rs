@@ -242,6 +242,7 @@ impl From<DeliveryError> for Problem {
             DeliveryError::UnknownInstance(_)
             | DeliveryError::UnknownSite(_)
             | DeliveryError::UnknownEvent(_)
+            | DeliveryError::Unknown(_)
             | DeliveryError::UnknownSlot { .. } => Self::not_found(detail()),
             DeliveryError::UnknownConnector(_) => {
                 Self::invalid(detail(), vec![FieldProblem::new("connector", "not in the active catalog")])

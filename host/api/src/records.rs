@@ -6,12 +6,12 @@ use axum::Json as Answer;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sgen_audit::{AuditRecord, Filter, PLATFORM_SITE};
-use sgen_delivery::{Capture, Trace};
-use sgen_model::{ConnectorId, Environment, EventId, InstanceId, Place, Sequence, SiteId};
+use sgen_delivery::{Capture, CaptureQuery, Trace};
+use sgen_model::{ConnectorId, Environment, EventId, InstanceId, Place, Scope, Sequence, SiteId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Caller;
-use crate::probes::{SequencePage, page};
+use crate::probes::page;
 use crate::problem::Problem;
 use crate::request::{Parameters, Segments, TimeParameter};
 use crate::state::Api;
@@ -25,6 +25,25 @@ pub(crate) struct CapturePage {
     /// Give as `before` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
+}
+
+/// Which captures, page by page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CaptureParameters {
+    /// Only of these surfaces, patterns joined by commas: `form:contact`, `form:*,phone-tap:*`.
+    surface: Option<String>,
+    /// Only received at or after this time: RFC 3339, or milliseconds since 1970.
+    #[param(value_type = Option<String>)]
+    since: Option<TimeParameter>,
+    /// Only received before this time.
+    #[param(value_type = Option<String>)]
+    until: Option<TimeParameter>,
+    /// Only entries before this position: the `next` of the page before.
+    before: Option<u64>,
+    /// At most so many, 100 when absent, 1,000 at most.
+    limit: Option<usize>,
 }
 
 /// Which audit records.
@@ -83,7 +102,7 @@ pub(crate) struct VerificationView {
     params(
         ("site" = String, Path, description = "The site."),
         ("environment" = String, Path, description = "Its environment."),
-        SequencePage
+        CaptureParameters
     ),
     responses((status = 200, description = "Newest first.", body = CapturePage)),
     security(("platform" = []), ("operator" = []))
@@ -92,11 +111,18 @@ pub(crate) async fn get_captures(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segments((site, environment)): Segments<(SiteId, Environment)>,
-    Parameters(query): Parameters<SequencePage>,
+    Parameters(query): Parameters<CaptureParameters>,
 ) -> Result<Answer<CapturePage>, Problem> {
     caller.on_site(&api, &site).await?;
     let limit = page(query.limit)?;
-    let captures = api.runtime.captures(&Place::new(site, environment), query.before.map(Sequence), limit)?;
+    let surfaces = query.surface.map(|text| Scope::parse(&text.split(',').collect::<Vec<_>>()));
+    let query = CaptureQuery {
+        surfaces: surfaces.transpose().map_err(Problem::malformed)?,
+        since: query.since.map(|time| time.0),
+        until: query.until.map(|time| time.0),
+        before: query.before.map(Sequence),
+    };
+    let captures = api.runtime.captures(&Place::new(site, environment), &query, limit)?;
     let next = captures.last().filter(|_| captures.len() == limit).map(|last| last.sequence.0);
     Ok(Answer(CapturePage { captures, next }))
 }

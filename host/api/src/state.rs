@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sgen_audit::AuditLog;
 use sgen_delivery::Runtime;
 use sgen_model::Clock;
+use sgen_store::Store;
 use tokio::sync::watch;
 
 use crate::access::Denials;
@@ -18,6 +19,7 @@ use crate::{ApiError, ApiParts, Limits};
 pub(crate) struct Api {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) audit: Arc<AuditLog>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) directory: Directory,
     pub(crate) release: Arc<dyn ReleaseSource>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -39,6 +41,7 @@ impl Api {
         Ok(Self {
             store_failure: store.failure(),
             directory: Directory::open(store.as_ref(), vault, Arc::clone(&audit), Arc::clone(&clock), entropy)?,
+            store,
             admission: Admission::new(limits.in_flight, limits.in_flight_per_place),
             runtime,
             audit,

@@ -26,6 +26,7 @@ async fn every_route_admits_exactly_the_tokens_it_is_for() {
         (Method::PUT, "/v1/accounts/acme/sites/shop".into(), false, false),
         (Method::POST, "/v1/accounts/acme/operators".into(), false, false),
         (Method::POST, "/v1/platform/releases/activate".into(), false, false),
+        (Method::GET, "/v1/store/backup".into(), false, false),
         (Method::POST, format!("{place}/ingest-keys"), true, false),
         (Method::DELETE, format!("{place}/ingest-keys/key-0"), true, false),
         (Method::GET, "/v1/catalog".into(), true, true),

@@ -86,6 +86,55 @@ pub enum Action {
         /// Class with code or field.
         cause: String,
     },
+    /// The instance's state changed: active, degraded, failing, paused, disabled.
+    StateChanged {
+        /// Before.
+        from: String,
+        /// After.
+        to: String,
+        /// The failure that is the reason, when there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
+    /// Dead letters are sent on their way again.
+    DeadLettersReplayed {
+        /// Which, as it was asked for.
+        selection: Value,
+        /// How many matched then.
+        count: u64,
+    },
+    /// Dead letters are given up.
+    DeadLettersDiscarded {
+        /// Which, as it was asked for.
+        selection: Value,
+        /// How many matched then.
+        count: u64,
+    },
+    /// A failure was handed to platform support.
+    FailureEscalated {
+        /// Class with code or field.
+        cause: String,
+        /// The bundle's id.
+        bundle: String,
+        /// What the operator wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Contents of captured events were erased. The value that was looked for is not recorded.
+    EventsErased {
+        /// The field that was looked at; absent when one event was named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        field: Option<String>,
+        /// How many events.
+        count: u64,
+    },
+    /// Events of the log were removed because their retention had ended.
+    EventsExpired {
+        /// How many events.
+        count: u64,
+        /// How many deliveries were not settled by then and became dead letters.
+        dead_lettered: u64,
+    },
     /// A platform release was activated.
     ReleaseActivated {
         /// The catalog version.
@@ -172,6 +221,12 @@ impl AuditRecord {
             Action::ConnectorDisabled { .. } => "connector-disabled",
             Action::FailureSurfaced { .. } => "failure-surfaced",
             Action::FailureResolved { .. } => "failure-resolved",
+            Action::StateChanged { .. } => "state-changed",
+            Action::DeadLettersReplayed { .. } => "dead-letters-replayed",
+            Action::DeadLettersDiscarded { .. } => "dead-letters-discarded",
+            Action::FailureEscalated { .. } => "failure-escalated",
+            Action::EventsErased { .. } => "events-erased",
+            Action::EventsExpired { .. } => "events-expired",
             Action::ReleaseActivated { .. } => "release-activated",
             Action::SiteRegistered { .. } => "site-registered",
             Action::OperatorAdded { .. } => "operator-added",

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use sgen_model::{CaptureEvent, Clock, EventId, Place, Sequence};
-use sgen_store::{Commit, Keyspace, Store};
+use sgen_model::{CaptureEvent, Clock, EventId, Place, Sequence, Timestamp};
+use sgen_store::{Commit, Keyspace, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::error::DeliveryError;
@@ -37,6 +37,10 @@ pub(crate) struct EventLog {
 
 struct Tail {
     last: Sequence,
+    /// The bytes of all events so far.
+    total: u64,
+    /// The time of the last event: a wall clock that goes back does not make later events older.
+    received_at: Timestamp,
     /// Submitted and not yet durable.
     under_way: HashMap<EventId, Sequence>,
 }
@@ -48,10 +52,25 @@ impl EventLog {
         sealer: Sealer,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, DeliveryError> {
-        let last = store.scan_back(Keyspace::Log, b"", &keys::place_prefix(&place), 1)?;
-        let last = Sequence(last.first().and_then(|(key, _)| keys::number(key)).unwrap_or(0));
-        let tail = Mutex::new(Tail { last, under_way: HashMap::new() });
-        Ok(Arc::new(Self { place, store, sealer, clock, tail, head: watch::Sender::new(last) }))
+        let newest = store.scan_back(Keyspace::Log, b"", &keys::place_prefix(&place), 1)?;
+        let trimmed = store.get(Keyspace::Meta, &keys::trimmed(&place))?.as_deref().and_then(keys::number).unwrap_or(0);
+        let mut tail = Tail {
+            // A log that was trimmed to its end goes on counting where it was.
+            last: Sequence(trimmed),
+            total: 0,
+            received_at: Timestamp::default(),
+            under_way: HashMap::new(),
+        };
+        if let Some((key, bytes)) = newest.first() {
+            tail.last = tail.last.max(Sequence(keys::number(key).unwrap_or(0)));
+            // A damaged last event costs the count of bytes, nothing else.
+            if let Ok(stored) = sealer.open::<StoredEvent>(Sealed::Event, "", tail.last.0, bytes) {
+                tail.total = stored.total;
+                tail.received_at = stored.received_at;
+            }
+        }
+        let head = watch::Sender::new(tail.last);
+        Ok(Arc::new(Self { place, store, sealer, clock, tail: Mutex::new(tail), head }))
     }
 
     /// The last durable position.
@@ -95,7 +114,7 @@ impl EventLog {
                 }
                 failed = failure.wait_for(Option::is_some) => {
                     let reason = failed.ok().and_then(|reason| reason.clone()).unwrap_or_default();
-                    return Err(sgen_store::StoreError::Failed(reason).into());
+                    return Err(StoreError::Failed(reason).into());
                 }
             }
         }
@@ -107,12 +126,12 @@ impl EventLog {
         &self,
         events: Vec<CaptureEvent>,
     ) -> Result<(Vec<Receipt>, Option<(sgen_store::Ticket, Vec<EventId>, Sequence)>), DeliveryError> {
-        let received_at = self.clock.now();
         let mut commit = Commit::new();
         let mut receipts = Vec::with_capacity(events.len());
         let mut fresh: Vec<(EventId, Sequence)> = Vec::with_capacity(events.len());
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut last = tail.last;
+        let received_at = self.clock.now().max(tail.received_at);
+        let (mut last, mut total) = (tail.last, tail.total);
         for event in events {
             let id = event.id.clone();
             let earlier = match tail.under_way.get(&id).copied() {
@@ -127,7 +146,9 @@ impl EventLog {
                 continue;
             }
             last = last.next();
-            let sealed = self.sealer.seal(Sealed::Event, "", last.0, &StoredEvent { received_at, event })?;
+            total = total.saturating_add(event.size());
+            let stored = StoredEvent { received_at, event, total, erased_at: None };
+            let sealed = self.sealer.seal(Sealed::Event, "", last.0, &stored)?;
             commit.put(Keyspace::Log, keys::log(&self.place, last), sealed);
             commit.put(Keyspace::LogIndex, keys::log_index(&self.place, &id), last.0.to_be_bytes());
             fresh.push((id.clone(), last));
@@ -140,6 +161,8 @@ impl EventLog {
         let ticket = self.store.submit(commit);
         // A commit that fails ends the store, so no position given out here is ever used twice.
         tail.last = last;
+        tail.total = total;
+        tail.received_at = received_at;
         tail.under_way.extend(fresh.iter().cloned());
         Ok((receipts, Some((ticket, fresh.into_iter().map(|(id, _)| id).collect(), last))))
     }
@@ -150,19 +173,82 @@ impl EventLog {
         Ok(found.as_deref().and_then(keys::number).map(Sequence))
     }
 
-    /// Reads up to `limit` durable events after a position, in order.
+    /// Reads up to `limit` durable events after a position, in order. An event that cannot be read is an error of its
+    /// own: it must not hold up what comes after it.
+    #[expect(clippy::type_complexity, reason = "a position with what was read there")]
     pub(crate) fn read_after(
         &self,
         after: Sequence,
         limit: usize,
-    ) -> Result<Vec<(Sequence, StoredEvent)>, DeliveryError> {
+    ) -> Result<Vec<(Sequence, Result<StoredEvent, DeliveryError>)>, DeliveryError> {
         let head = self.head();
         if after >= head {
             return Ok(Vec::new());
         }
         let from = keys::log(&self.place, after.next());
-        let entries = self.store.scan(Keyspace::Log, &from, &keys::place_prefix(&self.place), limit)?;
-        self.open_all(entries.into_iter().filter(|(key, _)| keys::number(key).is_some_and(|n| n <= head.0)))
+        let entries = match self.store.scan(Keyspace::Log, &from, &keys::place_prefix(&self.place), limit) {
+            Ok(entries) => entries,
+            Err(StoreError::Damaged { .. }) => return self.read_singly(after, head, limit),
+            Err(error) => return Err(error.into()),
+        };
+        let numbered = entries.into_iter().filter_map(|(key, bytes)| Some((Sequence(keys::number(&key)?), bytes)));
+        Ok(numbered
+            .take_while(|(sequence, _)| *sequence <= head)
+            .map(|(sequence, bytes)| (sequence, self.sealer.open(Sealed::Event, "", sequence.0, &bytes)))
+            .collect())
+    }
+
+    #[expect(clippy::type_complexity, reason = "a position with what was read there")]
+    fn read_singly(
+        &self,
+        after: Sequence,
+        head: Sequence,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, Result<StoredEvent, DeliveryError>)>, DeliveryError> {
+        let mut found = Vec::new();
+        let mut sequence = after.next();
+        while sequence <= head && found.len() < limit {
+            match self.read(sequence) {
+                Ok(Some(stored)) => found.push((sequence, Ok(stored))),
+                // Trimmed meanwhile.
+                Ok(None) => {}
+                Err(error @ DeliveryError::Store(StoreError::Damaged { .. })) => found.push((sequence, Err(error))),
+                Err(error) => return Err(error),
+            }
+            sequence = sequence.next();
+        }
+        Ok(found)
+    }
+
+    /// The first event that is there, with its position.
+    pub(crate) fn first(&self) -> Result<Option<(Sequence, StoredEvent)>, DeliveryError> {
+        let entries = self.store.scan(Keyspace::Log, b"", &keys::place_prefix(&self.place), 1)?;
+        Ok(self.open_all(entries.into_iter())?.pop())
+    }
+
+    /// The bytes of all events from the one at `from` on.
+    pub(crate) fn size_from(&self, from: &StoredEvent) -> u64 {
+        let total = self.tail.lock().unwrap_or_else(PoisonError::into_inner).total;
+        total.saturating_sub(from.total).saturating_add(from.event.size())
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Puts an event whose contents are erased in the place of the event.
+    pub(crate) fn erase(
+        &self,
+        sequence: Sequence,
+        mut stored: StoredEvent,
+        commit: &mut Commit,
+    ) -> Result<(), DeliveryError> {
+        stored.event.fields.clear();
+        stored.event.context.clear();
+        stored.erased_at = Some(self.clock.now());
+        let sealed = self.sealer.seal(Sealed::Event, "", sequence.0, &stored)?;
+        commit.put(Keyspace::Log, keys::log(&self.place, sequence), sealed);
+        Ok(())
     }
 
     /// Reads up to `limit` events before a position, newest first.

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use serde_json::{Map, Value};
 use sgen_audit::{Action, Actor, Draft, FieldChange};
 use sgen_model::{
-    AccountId, ConnectorId, ConnectorInstance, CredentialRef, FieldMapping, InstanceId, Place, Scope, SecretBytes,
-    Sequence, SlotName,
+    AccountId, ConnectorId, ConnectorInstance, CredentialRef, FieldMapping, InstanceId, Order, Place, Scope,
+    SecretBytes, Sequence, SlotName,
 };
 use sgen_store::{Commit, Keyspace};
 use sgen_vault::VaultError;
@@ -46,6 +46,8 @@ pub struct NewInstance {
     pub mapping: FieldMapping,
     /// The scope; the connector's default when there is none.
     pub scope: Option<Scope>,
+    /// In which order its events are delivered.
+    pub order: Order,
     /// A secret per slot.
     pub credentials: BTreeMap<SlotName, SecretBytes>,
 }
@@ -61,6 +63,8 @@ pub struct InstanceChange {
     pub mapping: Option<FieldMapping>,
     /// The scope.
     pub scope: Option<Scope>,
+    /// The order.
+    pub order: Option<Order>,
 }
 
 /// Where an instance that is enabled again begins.
@@ -109,6 +113,7 @@ impl Runtime {
         let title = new.title.unwrap_or_else(|| manifest.title.clone());
         check_text("title", &title, TITLE, &mut problems);
         check_size(&settings, &mapping, &mut problems);
+        check_order(&new.order, &mapping, &mut problems);
         let mut credentials = BTreeMap::new();
         for (slot, secret) in new.credentials {
             match self.seal(entry, &new.place, &id, &slot, 1, secret, &mut commit) {
@@ -136,6 +141,7 @@ impl Runtime {
             settings,
             mapping,
             scope: scope.clone(),
+            order: new.order,
             enabled: true,
             credentials,
             created_at: now,
@@ -191,6 +197,10 @@ impl Runtime {
         if let Some(scope) = change.scope {
             after.scope = scope;
         }
+        if let Some(order) = change.order {
+            after.order = order;
+        }
+        check_order(&after.order, &after.mapping, &mut problems);
         check_size(&after.settings, &after.mapping, &mut problems);
         if !problems.is_empty() {
             return Err(DeliveryError::Invalid(problems));
@@ -333,6 +343,9 @@ impl Runtime {
         self.parts.audit.append(&site, vec![draft], commit)?.await?;
         let instance = record.instance.clone();
         self.adopt(record)?;
+        if instance.enabled {
+            self.want_check(&instance.id);
+        }
         Ok(instance)
     }
 
@@ -382,6 +395,16 @@ fn check_size(settings: &Map<String, Value>, mapping: &FieldMapping, problems: &
     }
 }
 
+/// Events can be kept in order only by a field that every one of them is mapped to.
+fn check_order(order: &Order, mapping: &FieldMapping, problems: &mut Vec<Problem>) {
+    if let Some(field) = order.key()
+        && !mapping.0.contains_key(field)
+        && !mapping.0.contains_key("*")
+    {
+        problems.push(Problem::new("order", format!("{field:?} is not mapped: name a target of the mapping")));
+    }
+}
+
 fn check_text(field: &str, text: &str, limit: usize, problems: &mut Vec<Problem>) {
     if text.trim().is_empty() || text.len() > limit || text.chars().any(char::is_control) {
         problems.push(Problem::new(field, format!("must be 1 to {limit} bytes of text without control characters")));
@@ -415,6 +438,7 @@ fn differences(before: &ConnectorInstance, after: &ConnectorInstance) -> Result<
         ("settings", before.settings.clone(), after.settings.clone()),
         ("mapping", members(&before.mapping)?, members(&after.mapping)?),
         ("scope", members(&before.scope)?, members(&after.scope)?),
+        ("order", members(&before.order)?, members(&after.order)?),
     ];
     let mut changes = Vec::new();
     for (part, prior, new) in parts {

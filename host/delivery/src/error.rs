@@ -52,6 +52,9 @@ pub enum DeliveryError {
     /// No such site.
     #[error("there is no site {0}; the platform registers sites")]
     UnknownSite(SiteId),
+    /// No such item in triage, or no such job.
+    #[error("there is no {0}")]
+    Unknown(String),
     /// No such event.
     #[error("no event {0} was captured here")]
     UnknownEvent(EventId),
@@ -111,6 +114,7 @@ impl DeliveryError {
             | Self::Invalid(_)
             | Self::Conflict(_)
             | Self::UnknownSite(_)
+            | Self::Unknown(_)
             | Self::UnknownEvent(_) => Fault::Operator,
             Self::Downstream(failure) => failure.class.fault(),
             Self::Vault(error) => error.fault(),

@@ -1,12 +1,13 @@
 //! From a signed manifest, an instance's settings and its credentials to a grant.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::Method;
 use serde_json::Value;
 use sgen_catalog::manifest::{self, Base, BaseError, Endpoint, Manifest};
-use sgen_egress::{AllowRule, Auth, EndpointSpec, Gate, Grant, Timeouts};
+use sgen_egress::{AllowRule, Auth, EndpointSpec, Gate, Grant, Rate, Timeouts};
 use sgen_model::{ConnectorInstance, SecretBytes, SlotName};
 use sgen_vault::Vault;
 use url::Url;
@@ -88,6 +89,11 @@ fn spec(
     spec.response_headers.clone_from(&endpoint.response_headers);
     spec.timeouts = Timeouts::of(endpoint.timeout);
     spec.max_response = endpoint.max_response;
+    spec.rate = endpoint.rate.map(|rate| Rate {
+        // A manifest with none is not valid.
+        requests: NonZeroU32::new(rate.requests).unwrap_or(NonZeroU32::MIN),
+        per: rate.per,
+    });
     Ok(spec)
 }
 
@@ -139,4 +145,21 @@ fn auth(auth: &manifest::Auth) -> Result<Auth, sgen_model::IdError> {
         Declared::Query { slot, name } => Auth::Query { slot: SlotName::parse(slot)?, name: name.clone() },
         Declared::Hmac { slot } => Auth::Hmac { slot: SlotName::parse(slot)? },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_gate_is_told_the_rate_of_the_manifest() {
+        let manifest = Manifest::parse(include_str!("../../../connectors/hubspot/connector.toml")).unwrap();
+        let specs = specs(&Bases::default(), &manifest, &serde_json::json!({})).unwrap();
+        let rate = Rate { requests: NonZeroU32::new(100).unwrap(), per: Duration::from_secs(10) };
+        assert_eq!(specs[0].rate, Some(rate));
+    }
 }

@@ -1,19 +1,20 @@
-//! What an operator sees: status, dead letters, integration log, captures, traces; and what a connector is asked.
+//! What an operator sees: status, integration log, captures, traces; and what a connector is asked.
 
 use std::sync::PoisonError;
 
 use serde::Serialize;
 use sgen_model::{
-    CaptureEvent, Choice, ConnectorInstance, DownstreamAccount, EventId, Failure, InstanceId, InstanceState, Place,
-    Sequence, Timestamp, Verdict,
+    CaptureEvent, Choice, ConnectorInstance, EventId, Failure, InstanceId, InstanceState, Place, Scope, Sequence,
+    Timestamp,
 };
 use sgen_store::Keyspace;
 
-use crate::error::DeliveryError;
+use crate::error::{DeliveryError, Problem};
+use crate::jobs::Job;
 use crate::keys;
-use crate::lane::View;
-use crate::records::{AttemptFailure, DeadLetter, JournalEntry, RetryRecord, Sealed, decode};
+use crate::records::{AttemptFailure, DeadLetter, HealthRecord, JournalEntry, RetryRecord, Sealed};
 use crate::runtime::{PAGE, Runtime, Slot};
+use crate::triage::TriageItem;
 
 /// How many integration-log entries a trace looks through.
 const TRACE_ENTRIES: usize = 10_000;
@@ -21,7 +22,7 @@ const TRACE_ENTRIES: usize = 10_000;
 /// What an instance is doing, and how far it is.
 #[derive(Debug, Clone, Serialize)]
 pub struct InstanceStatus {
-    /// Active, paused with the cause, or disabled.
+    /// Active, degraded, failing, paused (each with the cause), or disabled.
     #[serde(flatten)]
     pub state: InstanceState,
     /// Everything at or below this position of the log is settled.
@@ -30,12 +31,20 @@ pub struct InstanceStatus {
     pub head: Sequence,
     /// Positions that are not settled yet.
     pub pending: u64,
-    /// Events that wait for another attempt.
+    /// Events that wait for another attempt, or for an earlier event of their key.
     pub retrying: u64,
     /// Events delivered since it was configured.
     pub delivered: u64,
-    /// Events given up since it was configured.
+    /// Events given up since it was configured, those that were replayed or discarded later among them.
     pub dead_lettered: u64,
+    /// Dead letters that are there now.
+    pub dead_letters: u64,
+    /// Dead letters that were sent on their way again.
+    pub replayed: u64,
+    /// Dead letters that the operator discarded.
+    pub discarded: u64,
+    /// Events whose contents were erased before they were delivered.
+    pub erased: u64,
     /// Events out of scope, or captured while it was disabled.
     pub skipped: u64,
     /// Batch attempts since it was configured.
@@ -46,35 +55,51 @@ pub struct InstanceStatus {
     pub last_failure: Option<AttemptFailure>,
     /// Nothing is sent before this time: the downstream failed, or asked to wait.
     pub waiting_until: Option<Timestamp>,
+    /// Batches that may be under way at a time now.
+    pub concurrency: usize,
+    /// Batches under way.
+    pub under_way: usize,
+    /// What the last health check found.
+    pub health: Option<HealthRecord>,
+    /// Replays and discards under way.
+    pub jobs: Vec<Job>,
     /// Failures that were surfaced and are not resolved.
-    pub surfaced: Vec<SurfacedFailure>,
+    pub surfaced: Vec<TriageItem>,
 }
 
-/// A failure that waits for triage: one per cause.
-#[derive(Debug, Clone, Serialize)]
-pub struct SurfacedFailure {
-    /// Class with code or field.
-    pub cause: String,
-    /// When it was first seen.
-    pub first_seen: Timestamp,
-    /// When it was last seen.
-    pub last_seen: Timestamp,
-    /// How often.
-    pub count: u64,
-    /// One of them.
-    pub sample: Failure,
-    /// What to do about it.
-    pub action: &'static str,
+/// Which entries of an integration log.
+#[derive(Debug, Clone, Default)]
+pub struct JournalQuery {
+    /// Only attempts with a failure: the failure log.
+    pub failures_only: bool,
+    /// Only attempts at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only entries before this one: the `next` of the page before.
+    pub before: Option<String>,
 }
 
-/// The answer to a health check.
+/// A page of an integration log, newest first.
 #[derive(Debug, Clone, Serialize)]
-pub struct CheckResult {
-    /// The connector's verdict.
-    pub verdict: Verdict,
-    /// The downstream account that the credential belongs to, where the connector can tell.
-    pub account: Option<DownstreamAccount>,
+pub struct JournalPage {
+    /// The entries.
+    pub entries: Vec<JournalEntry>,
+    /// Where the next page begins; absent on the last.
+    pub next: Option<String>,
 }
+
+/// Which captures.
+#[derive(Debug, Clone, Default)]
+pub struct CaptureQuery {
+    /// Only of these surfaces.
+    pub surfaces: Option<Scope>,
+    /// Only received at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only received before this time.
+    pub until: Option<Timestamp>,
+    /// Only before this position.
+    pub before: Option<Sequence>,
+}
+
 
 /// A captured event, as the site's own list shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -83,6 +108,9 @@ pub struct Capture {
     pub sequence: Sequence,
     /// When it arrived here.
     pub received_at: Timestamp,
+    /// When its contents were erased, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
     /// The event.
     #[serde(flatten)]
     pub event: CaptureEvent,
@@ -133,8 +161,8 @@ pub enum TraceOutcome {
     Pending,
     /// It waits for another attempt.
     Retrying {
-        /// When.
-        due: Timestamp,
+        /// When; absent while it waits for an earlier event of its key.
+        due: Option<Timestamp>,
         /// Attempts so far.
         made: u32,
     },
@@ -143,6 +171,10 @@ pub enum TraceOutcome {
         /// Why.
         failure: Failure,
     },
+    /// It was given up, and the operator discarded the dead letter.
+    Discarded,
+    /// Its contents were erased before it was delivered.
+    Erased,
     /// The instance does not take it.
     Skipped {
         /// Why not.
@@ -175,49 +207,30 @@ impl Runtime {
         let slot = self.slot(id)?;
         let head = self.log(&slot.record.instance.place)?.head();
         let view = slot.lane.view();
-        let counters = view.state.counters;
-        let mut surfaced = Vec::new();
-        for (_, bytes) in self.parts.store.scan(Keyspace::Surfaced, b"", &keys::instance_prefix(id), PAGE)? {
-            let item: crate::records::Surfaced = decode("surfaced failure", &bytes)?;
-            surfaced.push(SurfacedFailure {
-                cause: item.cause,
-                first_seen: item.first_seen,
-                last_seen: item.last_seen,
-                count: item.count,
-                action: item.sample.class.advice(),
-                sample: item.sample,
-            });
-        }
+        let counters = view.lane.counters;
         Ok(InstanceStatus {
-            state: state(&slot, &view),
-            cursor: view.state.progress.cursor(),
+            surfaced: self.triage_of(id)?,
+            state: view.state,
+            cursor: view.lane.progress.cursor(),
             head,
-            pending: view.state.progress.open(slot.record.routing.reach(head)),
+            pending: view.lane.progress.open(slot.record.routing.reach(head)),
             retrying: counters.retrying,
             delivered: counters.delivered,
             dead_lettered: counters.dead_lettered,
+            dead_letters: counters.dead,
+            replayed: counters.replayed,
+            discarded: counters.discarded,
+            erased: counters.erased,
             skipped: counters.skipped,
             attempts: counters.attempts,
-            last_delivery_at: view.state.last_delivery_at,
-            last_failure: view.state.last_failure,
+            last_delivery_at: view.lane.last_delivery_at,
+            last_failure: view.lane.last_failure,
             waiting_until: view.hold_until,
-            surfaced,
+            concurrency: view.concurrency,
+            under_way: view.under_way,
+            health: view.lane.health,
+            jobs: view.lane.jobs,
         })
-    }
-
-    /// Asks the connector whether this instance can deliver.
-    ///
-    /// # Errors
-    /// [`DeliveryError::Downstream`] with the failure, when the connector itself has no answer.
-    pub async fn check(&self, id: &InstanceId) -> Result<CheckResult, DeliveryError> {
-        let (invoker, settings) = self.invoker(id)?;
-        let verdict =
-            invoker.check(&settings).await.result.map_err(|fault| DeliveryError::Downstream(fault.failure()))?;
-        let account = match invoker.account(&settings).await {
-            Some(invocation) => invocation.result.ok().and_then(Result::ok),
-            None => None,
-        };
-        Ok(CheckResult { verdict, account })
     }
 
     /// Asks the connector for the live choices of a source.
@@ -235,58 +248,80 @@ impl Runtime {
         answer.map_err(|fault| DeliveryError::Downstream(fault.failure()))?.map_err(DeliveryError::Downstream)
     }
 
-    /// An instance's dead letters, newest position first. `before` is a position to go on from.
-    ///
-    /// # Errors
-    /// [`DeliveryError::UnknownInstance`], the store's or the vault's.
-    pub fn dead_letters(
-        &self,
-        id: &InstanceId,
-        before: Option<Sequence>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, DeliveryError> {
-        let slot = self.slot(id)?;
-        let sealer = self.sealer(&slot.record.instance.place)?;
-        let upper = before.map(|before| keys::dead(id, before)).unwrap_or_default();
-        let entries = self.parts.store.scan_back(Keyspace::Dead, &upper, &keys::instance_prefix(id), limit)?;
-        entries
-            .into_iter()
-            .map(|(key, bytes)| sealer.open(Sealed::Dead, id.as_str(), keys::number(&key).unwrap_or(0), &bytes))
-            .collect()
-    }
-
     /// An instance's integration log, newest first.
     ///
     /// # Errors
-    /// As [`Runtime::dead_letters`].
-    pub fn journal(&self, id: &InstanceId, limit: usize) -> Result<Vec<JournalEntry>, DeliveryError> {
+    /// [`DeliveryError::UnknownInstance`], [`DeliveryError::Invalid`] when `before` is no entry's, the store's or the
+    /// vault's.
+    pub fn journal(&self, id: &InstanceId, query: &JournalQuery, limit: usize) -> Result<JournalPage, DeliveryError> {
         let slot = self.slot(id)?;
         let sealer = self.sealer(&slot.record.instance.place)?;
-        let entries = self.parts.store.scan_back(Keyspace::Journal, b"", &keys::instance_prefix(id), limit)?;
-        entries
-            .into_iter()
-            .map(|(key, bytes)| {
+        let prefix = keys::instance_prefix(id);
+        let mut upper = match &query.before {
+            Some(before) => {
+                let invalid = |_| DeliveryError::Invalid(vec![Problem::new("before", "is not the next of a page")]);
+                [prefix.clone(), hex::decode(before).map_err(invalid)?].concat()
+            }
+            None => Vec::new(),
+        };
+        let mut entries = Vec::new();
+        loop {
+            let page = self.parts.store.scan_back(Keyspace::Journal, &upper, &prefix, PAGE)?;
+            let ended = page.len() < PAGE;
+            for (key, bytes) in page {
                 let at = keys::due_time(&key).unwrap_or_default();
-                sealer.open(Sealed::Journal, id.as_str(), at.0, &bytes)
-            })
-            .collect()
+                upper = key;
+                if query.since.is_some_and(|since| at < since) {
+                    return Ok(JournalPage { entries, next: None });
+                }
+                let entry: JournalEntry = sealer.open(Sealed::Journal, id.as_str(), at.0, &bytes)?;
+                if query.failures_only && entry.failed.is_empty() {
+                    continue;
+                }
+                entries.push(entry);
+                if entries.len() >= limit {
+                    let next = upper.strip_prefix(prefix.as_slice()).map(hex::encode);
+                    return Ok(JournalPage { entries, next });
+                }
+            }
+            if ended {
+                return Ok(JournalPage { entries, next: None });
+            }
+        }
     }
 
     /// What a site captured, newest first, whatever became of it downstream.
     ///
     /// # Errors
     /// [`DeliveryError::UnknownSite`], the store's or the vault's.
-    pub fn captures(
-        &self,
-        place: &Place,
-        before: Option<Sequence>,
-        limit: usize,
-    ) -> Result<Vec<Capture>, DeliveryError> {
-        let stored = self.log(place)?.read_before(before, limit)?;
-        Ok(stored
-            .into_iter()
-            .map(|(sequence, stored)| Capture { sequence, received_at: stored.received_at, event: stored.event })
-            .collect())
+    pub fn captures(&self, place: &Place, query: &CaptureQuery, limit: usize) -> Result<Vec<Capture>, DeliveryError> {
+        let log = self.log(place)?;
+        let mut before = query.before;
+        let mut found = Vec::new();
+        loop {
+            let page = log.read_before(before, PAGE.min(limit.max(1)))?;
+            let Some((last, _)) = page.last() else { return Ok(found) };
+            before = Some(*last);
+            for (sequence, stored) in page {
+                if query.since.is_some_and(|since| stored.received_at < since) {
+                    return Ok(found);
+                }
+                if query.until.is_some_and(|until| stored.received_at >= until)
+                    || query.surfaces.as_ref().is_some_and(|surfaces| !surfaces.admits(&stored.event.surface))
+                {
+                    continue;
+                }
+                found.push(Capture {
+                    sequence,
+                    received_at: stored.received_at,
+                    erased_at: stored.erased_at,
+                    event: stored.event,
+                });
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+            }
+        }
     }
 
     /// What became of one captured event at every instance, or why an instance did not take it.
@@ -298,7 +333,12 @@ impl Runtime {
         let unknown = || DeliveryError::UnknownEvent(event.clone());
         let sequence = log.find(event)?.ok_or_else(unknown)?;
         let stored = log.read(sequence)?.ok_or_else(unknown)?;
-        let capture = Capture { sequence, received_at: stored.received_at, event: stored.event };
+        let capture = Capture {
+            sequence,
+            received_at: stored.received_at,
+            erased_at: stored.erased_at,
+            event: stored.event,
+        };
         let instances =
             self.slots_of(place).iter().map(|slot| self.trace_at(slot, &capture)).collect::<Result<_, _>>()?;
         Ok(Trace { capture, instances })
@@ -309,10 +349,12 @@ impl Runtime {
         let (id, sequence) = (&instance.id, capture.sequence);
         let sealer = self.sealer(&instance.place)?;
         // Read in the order opposite to writing: what is settled by now has its record by the time that is read.
-        let settled = slot.lane.view().state.progress.contains(sequence);
+        let settled = slot.lane.view().lane.progress.contains(sequence);
         let dead = self.parts.store.get(Keyspace::Dead, &keys::dead(id, sequence))?;
         let retry = self.parts.store.get(Keyspace::Retry, &keys::retry(id, sequence))?;
-        let attempts = self.attempts(id, &sealer, capture)?;
+        let attempts = self.attempts(id, &sealer, sequence, capture.received_at)?;
+        let routing = &slot.record.routing;
+        let in_scope = instance.scope.admits(&capture.event.surface);
         let outcome = if let Some(bytes) = dead {
             let letter: DeadLetter = sealer.open(Sealed::Dead, id.as_str(), sequence.0, &bytes)?;
             TraceOutcome::DeadLettered { failure: letter.failure }
@@ -321,14 +363,19 @@ impl Runtime {
             TraceOutcome::Retrying { due: record.due, made: record.attempts }
         } else if attempts.iter().any(|attempt| attempt.failure.is_none()) {
             TraceOutcome::Delivered
-        } else if sequence <= slot.record.routing.start {
+        } else if sequence <= routing.start {
             TraceOutcome::Skipped { reason: "it was captured before the instance was configured" }
-        } else if slot.record.routing.in_gap(sequence) {
+        } else if settled && capture.erased_at.is_some() {
+            TraceOutcome::Erased
+        } else if settled && !attempts.is_empty() {
+            TraceOutcome::Discarded
+        } else if routing.in_gap(sequence) {
             TraceOutcome::Skipped { reason: "the instance was disabled when it was captured" }
-        } else if settled && attempts.is_empty() {
+        } else if settled && in_scope && self.journal_begins_after(id, capture.received_at)? {
+            // Its attempts are older than the integration log; had it failed for good, there would be a letter.
+            TraceOutcome::Delivered
+        } else if settled || !in_scope {
             // Never attempted, no dead letter: it was out of scope when it was its turn.
-            TraceOutcome::Skipped { reason: "its surface is out of the instance's scope" }
-        } else if !instance.scope.admits(&capture.event.surface) {
             TraceOutcome::Skipped { reason: "its surface is out of the instance's scope" }
         } else {
             TraceOutcome::Pending
@@ -336,22 +383,29 @@ impl Runtime {
         Ok(TraceEntry { instance: id.clone(), connector: instance.connector.clone(), outcome, attempts })
     }
 
+    /// Whether the integration log has been trimmed beyond a time.
+    fn journal_begins_after(&self, id: &InstanceId, at: Timestamp) -> Result<bool, DeliveryError> {
+        let first = self.parts.store.scan(Keyspace::Journal, b"", &keys::instance_prefix(id), 1)?;
+        Ok(first.first().and_then(|(key, _)| keys::due_time(key)).is_none_or(|oldest| oldest > at))
+    }
+
     /// The attempts on one event, from the integration log since it was captured.
-    fn attempts(
+    pub(crate) fn attempts(
         &self,
         id: &InstanceId,
         sealer: &crate::records::Sealer,
-        capture: &Capture,
+        sequence: Sequence,
+        since: Timestamp,
     ) -> Result<Vec<TraceAttempt>, DeliveryError> {
-        let from = keys::journal(id, capture.received_at, 0);
+        let from = keys::journal(id, since, 0);
         let entries = self.parts.store.scan(Keyspace::Journal, &from, &keys::instance_prefix(id), TRACE_ENTRIES)?;
         let mut attempts = Vec::new();
         for (key, bytes) in entries {
             let at = keys::due_time(&key).unwrap_or_default();
             let entry: JournalEntry = sealer.open(Sealed::Journal, id.as_str(), at.0, &bytes)?;
-            let failure = if entry.delivered.contains(&capture.sequence) {
+            let failure = if entry.delivered.contains(&sequence) {
                 None
-            } else if let Some(failed) = entry.failed.iter().find(|failed| failed.events.contains(&capture.sequence)) {
+            } else if let Some(failed) = entry.failed.iter().find(|failed| failed.events.contains(&sequence)) {
                 Some(failed.failure.clone())
             } else {
                 continue;
@@ -361,34 +415,28 @@ impl Runtime {
         Ok(attempts)
     }
 
-    fn slot(&self, id: &InstanceId) -> Result<Slot, DeliveryError> {
+    pub(crate) fn slot(&self, id: &InstanceId) -> Result<Slot, DeliveryError> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.get(id).cloned().ok_or_else(|| DeliveryError::UnknownInstance(id.clone()))
     }
 
-    fn slots_of(&self, place: &Place) -> Vec<Slot> {
+    pub(crate) fn slots_of(&self, place: &Place) -> Vec<Slot> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.values().filter(|slot| slot.record.instance.place == *place).cloned().collect()
     }
 
-    fn invoker(&self, id: &InstanceId) -> Result<(sgen_engine::Invoker, String), DeliveryError> {
+    pub(crate) fn all_slots(&self) -> Vec<Slot> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<InstanceId> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    pub(crate) fn invoker(&self, id: &InstanceId) -> Result<(sgen_engine::Invoker, String), DeliveryError> {
         let slot = self.slot(id)?;
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let ready = self.ready(&active, &slot.record.instance).map_err(DeliveryError::Downstream)?;
         Ok((ready.invoker, ready.settings))
-    }
-}
-
-fn state(slot: &Slot, view: &View) -> InstanceState {
-    let instance = &slot.record.instance;
-    if !instance.enabled {
-        return InstanceState::Disabled;
-    }
-    if let Some(cause) = &view.blocked {
-        return InstanceState::Paused(cause.clone());
-    }
-    match &view.state.pause {
-        Some(pause) if pause.revision == instance.revision => InstanceState::Paused(pause.cause.clone()),
-        _ => InstanceState::Active,
     }
 }

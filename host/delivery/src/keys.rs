@@ -10,6 +10,11 @@ pub(crate) fn log(place: &Place, sequence: Sequence) -> Vec<u8> {
     numbered(place_prefix(place), &[sequence.0])
 }
 
+/// Up to which position the log of a place has been trimmed.
+pub(crate) fn trimmed(place: &Place) -> Vec<u8> {
+    format!("trimmed/{place}").into_bytes()
+}
+
 pub(crate) fn log_index(place: &Place, event: &EventId) -> Vec<u8> {
     format!("{place}/{event}").into_bytes()
 }
@@ -57,6 +62,15 @@ pub(crate) fn due(id: &InstanceId, at: Timestamp, sequence: Sequence) -> Vec<u8>
 
 pub(crate) fn due_prefix(id: &InstanceId) -> Vec<u8> {
     format!("{id}/d/").into_bytes()
+}
+
+/// The mark of a retry record that is kept in order by a key: `…/k/SEQUENCE`.
+pub(crate) fn ordered(id: &InstanceId, sequence: Sequence) -> Vec<u8> {
+    numbered(ordered_prefix(id), &[sequence.0])
+}
+
+pub(crate) fn ordered_prefix(id: &InstanceId) -> Vec<u8> {
+    format!("{id}/k/").into_bytes()
 }
 
 /// The time in a due key.

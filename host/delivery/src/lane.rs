@@ -1,46 +1,62 @@
 //! A lane: one connector instance's way from the log to its downstream.
 //!
-//! One task per lane owns all of its state; batches run beside it and come back as attempts. A lane with nothing to do
-//! waits for its log's head and costs nothing.
+//! One task per lane owns all of its state; batches run beside it and come back as attempts, and whoever wants something
+//! of it (a replay, an erasure, a health check to be noted) sends an order. A lane with nothing to do waits for its log's
+//! head and costs nothing.
 
+mod dispatch;
 mod intake;
+mod orders;
+mod upkeep;
+mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use sgen_catalog::manifest;
 use sgen_engine::Invoker;
-use sgen_model::{Clock, Failure, FailureClass, PauseCause, Sequence, Timestamp};
+use sgen_model::{Clock, Failure, FailureClass, PauseCause, Sequence};
 use sgen_store::Ticket;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use crate::batch::{Attempt, Batch, Meta};
 use crate::capture::EventLog;
+use crate::concurrency::Concurrency;
 use crate::error::DeliveryError;
+use crate::fair::FairShare;
+use crate::ledger::{Entry, Ledger, LedgerParts};
 use crate::map::CompiledMapping;
+use crate::moment::{LaneClock, Moment};
 use crate::records::{InstanceRecord, LaneState, Sealer};
 use crate::runtime::Parts;
-use crate::settle::{Attempt, Batch, Ledger, LedgerParts, Meta};
+
+pub(crate) use orders::{Answer, Order, OrderKind};
+pub(crate) use view::{LaneHandle, View, no_release};
 
 /// The most commits under way at a time.
 const COMMITS: usize = 64;
 /// How long progress that only skips events may stay unwritten: it is found again by reading the log.
 const SKIPS_UNWRITTEN: Duration = Duration::from_secs(1);
+/// Orders that wait for a lane at a time; who sends more waits.
+const ORDERS: usize = 64;
 
 /// What a lane works with, replaced as a whole when the operator or the platform changes something.
 pub(crate) struct LaneConfig {
     pub(crate) record: Arc<InstanceRecord>,
     /// What it needs to deliver, or why it cannot.
-    pub(crate) ready: Result<Ready, Failure>,
+    pub(crate) ready: Result<Arc<Ready>, Failure>,
+    /// Whether the host has no release yet: then it cannot deliver, and nobody has to be told.
+    pub(crate) starting: bool,
 }
 
 /// Everything that an invocation needs.
-#[derive(Clone)]
 pub(crate) struct Ready {
     pub(crate) invoker: Invoker,
     pub(crate) mapping: CompiledMapping,
@@ -52,35 +68,13 @@ pub(crate) struct Ready {
     pub(crate) revision: u64,
 }
 
-/// What is known of a lane from outside: its last durable state, and what it waits for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct View {
-    pub(crate) state: LaneState,
-    pub(crate) hold_until: Option<Timestamp>,
-    /// Why it cannot deliver, when that is not for the operator to mend by a pause's end.
-    pub(crate) blocked: Option<PauseCause>,
-}
-
-/// A lane from outside.
+/// What lanes share.
 #[derive(Clone)]
-pub(crate) struct LaneHandle {
-    config: Arc<watch::Sender<Arc<LaneConfig>>>,
-    stop: Arc<watch::Sender<bool>>,
-    view: Arc<Mutex<View>>,
-}
-
-impl LaneHandle {
-    pub(crate) fn reconfigure(&self, config: Arc<LaneConfig>) {
-        self.config.send_replace(config);
-    }
-
-    pub(crate) fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    pub(crate) fn view(&self) -> View {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+pub(crate) struct Shared {
+    /// Turns at the engine.
+    pub(crate) turns: FairShare,
+    /// Instances that are to be checked soon.
+    pub(crate) checks: mpsc::UnboundedSender<sgen_model::InstanceId>,
 }
 
 /// The lane's own state.
@@ -89,40 +83,54 @@ pub(crate) struct Lane {
     log: Arc<EventLog>,
     head: watch::Receiver<Sequence>,
     clock: Arc<dyn Clock>,
-    concurrency: usize,
+    time: LaneClock,
+    shared: Shared,
     config: Arc<LaneConfig>,
-    ready: Option<Arc<Ready>>,
     config_changes: watch::Receiver<Arc<LaneConfig>>,
+    orders: mpsc::Receiver<Order>,
     stop: watch::Receiver<bool>,
     view: Arc<Mutex<View>>,
     handle: LaneHandle,
+    concurrency: Concurrency,
+    /// Counts the periods in which the lane may send: a batch that waited for its turn into another one is not sent.
+    period: Arc<AtomicU64>,
     /// The last position read.
     read_to: Sequence,
     forming: Batch,
     forming_bytes: u64,
-    forming_until: Option<Timestamp>,
+    forming_until: Option<Instant>,
+    /// Events whose mapping failed.
     refused: Vec<(Meta, Failure)>,
-    unwritten_since: Option<Timestamp>,
+    /// Events that wait for an earlier one of their key.
+    parked: Batch,
+    unwritten_since: Option<Instant>,
     redo: VecDeque<Batch>,
     running: JoinSet<Attempt>,
+    /// How many of the running batches are retries.
+    retries_running: usize,
     /// Positions with a connector, or settled by a commit that is not durable yet.
     in_flight: BTreeSet<Sequence>,
     commits: FuturesOrdered<BoxFuture<'static, Result<Written, DeliveryError>>>,
-    hold_until: Option<Timestamp>,
     /// When the next retry falls due; `None` while that is unknown or there is none.
-    next_due: Option<Timestamp>,
+    next_due: Option<Instant>,
     retries_known: bool,
 }
 
 /// A commit that has become durable.
 struct Written {
     state: LaneState,
+    /// Positions that are with nobody any more.
     released: Vec<Sequence>,
+    /// Of these, the ones to be taken again.
+    returned: Vec<Meta>,
+    /// Who waits to hear of it.
+    answer: Option<(tokio::sync::oneshot::Sender<Result<Answer, DeliveryError>>, Answer)>,
 }
 
 enum Woken {
     Attempt(Result<Attempt, tokio::task::JoinError>),
     Written(Result<Written, DeliveryError>),
+    Order(Order),
     Config,
     Stop,
     Other,
@@ -133,6 +141,7 @@ impl Lane {
         log: Arc<EventLog>,
         sealer: Sealer,
         parts: &Parts,
+        shared: Shared,
         config: Arc<LaneConfig>,
     ) -> Result<Self, DeliveryError> {
         let ledger = Ledger::open(
@@ -141,42 +150,55 @@ impl Lane {
                 store: parts.store.clone(),
                 audit: parts.audit.clone(),
                 entropy: parts.entropy.clone(),
+                log: log.clone(),
                 sealer,
                 policy: parts.config.retry.clone(),
                 hold_cap: parts.config.hold_cap,
+                journal: parts.config.journal,
             },
         )?;
         let (configs, config_changes) = watch::channel(config.clone());
         let (stops, stop) = watch::channel(false);
-        let view = Arc::new(Mutex::new(View { state: ledger.state.clone(), ..View::default() }));
-        let handle = LaneHandle { config: Arc::new(configs), stop: Arc::new(stops), view: view.clone() };
+        let (order_sender, orders) = mpsc::channel(ORDERS);
+        let view = Arc::new(Mutex::new(View::new(&ledger.state, &config.record)));
+        let handle = LaneHandle::new(configs, stops, order_sender, view.clone());
+        let time = LaneClock::starting(parts.clock.as_ref(), ledger.state.written_at);
         let mut lane = Self {
             read_to: ledger.state.progress.cursor(),
             ledger,
             head: log.watch(),
             log,
             clock: parts.clock.clone(),
-            concurrency: parts.config.concurrency.max(1),
+            time,
+            shared,
             config: config.clone(),
-            ready: None,
             config_changes,
+            orders,
             stop,
             view,
             handle,
+            concurrency: Concurrency::new(parts.config.concurrency, parts.config.most_concurrency),
+            period: Arc::default(),
             forming: Batch::default(),
             forming_bytes: 0,
             forming_until: None,
             refused: Vec::new(),
+            parked: Batch::default(),
             unwritten_since: None,
             redo: VecDeque::new(),
             running: JoinSet::new(),
+            retries_running: 0,
             in_flight: BTreeSet::new(),
             commits: FuturesOrdered::new(),
-            hold_until: None,
             next_due: None,
             retries_known: false,
         };
-        lane.configure(config);
+        let now = lane.now();
+        if let Some(until) = lane.ledger.state.quiet_until {
+            lane.ledger.breaker.asked(until.since(now.lane), now.instant);
+        }
+        lane.note_idle();
+        lane.publish(None);
         Ok(lane)
     }
 
@@ -191,7 +213,7 @@ impl Lane {
             tracing::error!(instance = %id, %error, "the lane has stopped; its events wait until the host is started again");
             let failure = Failure::new(FailureClass::ConnectorFault, format!("the lane has stopped: {error}"));
             let failure = PauseCause { since: self.clock.now(), failure };
-            self.view.lock().unwrap_or_else(PoisonError::into_inner).blocked = Some(failure);
+            self.view.lock().unwrap_or_else(PoisonError::into_inner).stopped(failure);
         }
     }
 
@@ -207,205 +229,172 @@ impl Lane {
                 }
             }
             let again = if stopping { false } else { self.fill()? };
-            let now = self.clock.now();
             let timer = if stopping { None } else { self.next_wake() };
-            let can_take = !stopping && self.may_send(now) && self.has_room();
+            let takes_new = !stopping && !again && self.may_deliver() && self.has_room();
             let woken = tokio::select! {
-                Some(attempt) = self.running.join_next() => Woken::Attempt(attempt),
-                Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written),
-                changed = self.config_changes.changed() => if changed.is_ok() { Woken::Config } else { Woken::Other },
+                // In this order, so that nothing but what has happened decides what a lane does next. Each of the first
+                // ends by itself, so none keeps the others from their turn.
+                biased;
                 changed = self.stop.changed() => if changed.is_ok() { Woken::Stop } else { Woken::Other },
-                _ = self.head.changed(), if can_take && !again => Woken::Other,
+                changed = self.config_changes.changed() => if changed.is_ok() { Woken::Config } else { Woken::Other },
+                Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written),
+                Some(attempt) = self.running.join_next() => Woken::Attempt(attempt),
+                Some(order) = self.orders.recv(), if !stopping => Woken::Order(order),
+                _ = self.head.changed(), if takes_new => Woken::Other,
                 () = tokio::task::yield_now(), if again => Woken::Other,
-                () = tokio::time::sleep(timer.unwrap_or_default().since(now)), if timer.is_some() => Woken::Other,
+                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Woken::Other,
             };
             match woken {
                 Woken::Attempt(Ok(attempt)) => self.settle(attempt)?,
                 // Only when the async runtime itself shuts down: nothing was settled, so nothing is lost.
                 Woken::Attempt(Err(_)) => return Err(DeliveryError::Stopping),
-                Woken::Written(written) => {
-                    let written = written?;
-                    let mut unsettled = false;
-                    for sequence in written.released {
-                        self.in_flight.remove(&sequence);
-                        unsettled |= !self.ledger.state.progress.contains(sequence);
-                    }
-                    self.retries_known = false;
-                    if unsettled {
-                        // A batch that ran into a pause has come back: reading may have gone past its events.
-                        self.rewind();
-                    }
-                    self.publish(Some(written.state));
-                }
+                Woken::Written(written) => self.written(written?),
+                Woken::Order(order) => self.obey(order)?,
                 Woken::Config => {
                     let config = self.config_changes.borrow_and_update().clone();
-                    self.configure(config);
+                    self.configure(config)?;
                 }
-                Woken::Stop | Woken::Other => {}
+                // Batches that wait for their turn come back unsent.
+                Woken::Stop => {
+                    self.period.fetch_add(1, Ordering::AcqRel);
+                }
+                Woken::Other => {}
             }
         }
     }
 
-    fn configure(&mut self, config: Arc<LaneConfig>) {
-        self.ready = config.ready.as_ref().ok().map(|ready| Arc::new(ready.clone()));
+    fn now(&self) -> Moment {
+        self.time.now(self.clock.as_ref())
+    }
+
+    fn configure(&mut self, config: Arc<LaneConfig>) -> Result<(), DeliveryError> {
         // What an operator has changed is tried at once.
         if config.record.instance.revision != self.config.record.instance.revision {
-            self.hold_until = None;
+            self.ledger.breaker.close();
         }
         self.config = config;
+        self.period.fetch_add(1, Ordering::AcqRel);
+        self.note_idle();
         // What was mapped under the former configuration and not yet sent is mapped again.
         self.rewind();
+        let blocked = self.config.ready.as_ref().err();
+        if !self.config.starting && self.ledger.condition_changed(&self.config.record, blocked) {
+            self.write()?;
+        }
         self.publish(None);
+        Ok(())
+    }
+
+    fn note_idle(&mut self) {
+        let (may_deliver, now) = (self.may_deliver(), self.now());
+        self.ledger.count_idle(may_deliver, &now);
     }
 
     /// Reads again from the cursor what is neither settled nor in flight.
     fn rewind(&mut self) {
-        self.forming = Batch::default();
+        for meta in std::mem::take(&mut self.forming).metas {
+            self.ledger.give_back(&meta);
+        }
         self.forming_bytes = 0;
         self.forming_until = None;
         for batch in std::mem::take(&mut self.redo) {
             for meta in batch.metas {
                 self.in_flight.remove(&meta.sequence);
+                self.ledger.give_back(&meta);
             }
         }
         self.refused.clear();
+        self.parked = Batch::default();
         self.read_to = self.ledger.state.progress.cursor();
         self.retries_known = false;
     }
 
-    /// Whether anything may be sent now.
-    fn may_send(&self, now: Timestamp) -> bool {
+    /// Whether the instance delivers at all, apart from a downstream that wants to be left alone for a while.
+    fn may_deliver(&self) -> bool {
         self.config.record.instance.enabled
-            && self.ready.is_some()
+            && self.config.ready.is_ok()
             && !self.ledger.is_paused(&self.config.record)
-            && self.hold_until.is_none_or(|until| until <= now)
     }
 
     fn has_room(&self) -> bool {
-        self.running.len() < self.concurrency && self.commits.len() < COMMITS
+        self.running.len() < self.concurrency.limit() && self.commits.len() < COMMITS
     }
 
-    /// Starts what can be started. Answers whether there is more to read at once.
-    fn fill(&mut self) -> Result<bool, DeliveryError> {
-        let now = self.clock.now();
-        let Some(ready) = self.ready.clone() else { return Ok(false) };
-        if !self.may_send(now) {
-            return Ok(false);
+    fn written(&mut self, written: Written) {
+        let Written { state, released, returned, answer } = written;
+        let mut unsettled = false;
+        for sequence in released {
+            self.in_flight.remove(&sequence);
+            unsettled |= !self.ledger.state.progress.contains(sequence);
         }
-        self.hold_until = None;
-        let mut more = false;
-        while self.has_room() {
-            if let Some(batch) = self.redo.pop_front() {
-                self.dispatch(batch, &ready);
-                continue;
-            }
-            if let Some(batch) = self.due_retries(&ready, now)? {
-                self.dispatch(batch, &ready);
-                continue;
-            }
-            more = self.read(&ready, now)?;
-            let full = self.forming.len() >= intake::limit(&ready) || self.forming_bytes >= ready.batch.bytes;
-            let lingered = self.forming_until.is_some_and(|until| until <= now);
-            if !self.forming.is_empty() && (full || lingered) {
-                let batch = std::mem::take(&mut self.forming);
-                self.forming_bytes = 0;
-                self.forming_until = None;
-                self.dispatch(batch, &ready);
-                continue;
-            }
-            break;
+        for meta in &returned {
+            self.ledger.give_back(meta);
         }
-        let overdue = self.unwritten_since.is_some_and(|since| now.since(since) >= SKIPS_UNWRITTEN);
-        if overdue || !self.refused.is_empty() {
-            self.write()?;
-        }
-        Ok(more && self.has_room())
-    }
-
-    fn dispatch(&mut self, batch: Batch, ready: &Arc<Ready>) {
-        self.in_flight.extend(batch.metas.iter().map(|meta| meta.sequence));
-        let ready = ready.clone();
-        let clock = self.clock.clone();
-        self.running.spawn(async move {
-            let began = clock.now();
-            let call = AssertUnwindSafe(ready.invoker.deliver(&ready.settings, &batch.events)).catch_unwind().await;
-            let (outcomes, log) = match call {
-                Ok(invocation) => {
-                    let log = invocation.log.into_iter().map(|line| format!("{}: {}", line.level, line.text)).collect();
-                    (invocation.result.map_err(|fault| fault.failure()), log)
-                }
-                // Treated as the connector's: bisected, and the event that brings it about ends as a dead letter.
-                Err(_) => {
-                    let said = "the host failed while it ran the connector: platform support has to look at its log";
-                    (Err(Failure::new(FailureClass::ConnectorFault, said)), Vec::new())
-                }
-            };
-            let took = clock.now().since(began);
-            let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            Attempt { batch, outcomes, log, duration_ms, ready }
-        });
-    }
-
-    fn settle(&mut self, attempt: Attempt) -> Result<(), DeliveryError> {
-        let now = self.clock.now();
-        let all: Vec<Sequence> = attempt.batch.metas.iter().map(|meta| meta.sequence).collect();
-        let settled = self.ledger.settle(&self.config.record, attempt, now)?;
-        let kept: BTreeSet<Sequence> =
-            settled.split.iter().flat_map(|batch| batch.metas.iter().map(|meta| meta.sequence)).collect();
-        self.redo.extend(settled.split);
-        let released = all.into_iter().filter(|sequence| !kept.contains(sequence)).collect();
-        self.await_commit(settled.ticket, released);
-        self.unwritten_since = None;
-        if !self.refused.is_empty() {
-            self.unwritten_since = Some(now);
-        }
-        if let Some(until) = settled.hold_until {
-            self.hold_until = Some(self.hold_until.map_or(until, |known| known.max(until)));
-        }
-        if settled.paused {
+        self.retries_known = false;
+        if unsettled {
+            // A batch that ran into a pause has come back: reading may have gone past its events.
             self.rewind();
         }
-        self.publish(None);
-        Ok(())
+        self.publish(Some(state));
+        if let Some((sender, answer)) = answer {
+            // Who asked may have gone; what was asked for is done all the same.
+            drop(sender.send(Ok(answer)));
+        }
     }
 
     /// Writes progress that no settlement carries.
     fn write(&mut self) -> Result<(), DeliveryError> {
-        let refused = std::mem::take(&mut self.refused);
-        let ticket = self.ledger.write(&self.config.record, self.ready.as_deref(), refused, self.clock.now())?;
+        let (refused, parked) = (std::mem::take(&mut self.refused), std::mem::take(&mut self.parked));
+        let now = self.now();
+        let config = self.config.clone();
+        let mut entry = Entry::new(&config.record, config.ready.as_deref(), now);
+        for (meta, failure) in refused {
+            self.ledger.refuse(&mut entry, meta, failure)?;
+        }
+        for (meta, event) in parked.metas.into_iter().zip(parked.events) {
+            self.ledger.keep(&mut entry, meta, event, None, now.lane)?;
+        }
+        for due in self.ledger.lines.adopt(self.read_to, now.lane) {
+            self.ledger.put_due(&mut entry, due);
+        }
+        let ticket = self.ledger.submit(entry)?;
         self.unwritten_since = None;
-        self.await_commit(ticket, Vec::new());
+        self.await_commit(ticket, Vec::new(), Vec::new(), None);
         Ok(())
     }
 
-    fn await_commit(&mut self, ticket: Ticket, released: Vec<Sequence>) {
+    fn await_commit(
+        &mut self,
+        ticket: Ticket,
+        released: Vec<Sequence>,
+        returned: Vec<Meta>,
+        answer: Option<(tokio::sync::oneshot::Sender<Result<Answer, DeliveryError>>, Answer)>,
+    ) {
         let state = self.ledger.state.clone();
         self.commits.push_back(Box::pin(async move {
-            ticket.await?;
-            Ok(Written { state, released })
+            match ticket.await {
+                Ok(()) => Ok(Written { state, released, returned, answer }),
+                Err(error) => {
+                    if let Some((sender, _)) = answer {
+                        drop(sender.send(Err(error.clone().into())));
+                    }
+                    Err(error.into())
+                }
+            }
         }));
     }
 
-    fn next_wake(&self) -> Option<Timestamp> {
-        if self.ready.is_none() || !self.config.record.instance.enabled || self.ledger.is_paused(&self.config.record) {
+    /// The moment at which there is something to do again without anything happening.
+    fn next_wake(&self) -> Option<Instant> {
+        if !self.may_deliver() {
             return None;
         }
-        let hold = self.hold_until.unwrap_or_default();
-        let skips = self.unwritten_since.map(|since| since.after(SKIPS_UNWRITTEN));
+        let hold = self.ledger.breaker.until();
+        let skips = self.unwritten_since.and_then(|since| since.checked_add(SKIPS_UNWRITTEN));
         let work = if self.has_room() { self.forming_until.into_iter().chain(self.next_due).min() } else { None };
         // While the lane is held, everything but the writing of skips waits for its end.
-        work.into_iter().chain(skips).map(|at| at.max(hold)).chain(self.hold_until).min()
-    }
-
-    fn publish(&self, state: Option<LaneState>) {
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = state {
-            view.state = state;
-        }
-        view.hold_until = self.hold_until;
-        let blocked = self.config.ready.as_ref().err();
-        if blocked != view.blocked.as_ref().map(|cause| &cause.failure) {
-            view.blocked = blocked.map(|failure| PauseCause { since: self.clock.now(), failure: failure.clone() });
-        }
+        let work = work.map(|at| hold.map_or(at, |hold| at.max(hold)));
+        let hold = hold.filter(|hold| *hold > Instant::now());
+        work.into_iter().chain(skips).chain(hold).min()
     }
 }

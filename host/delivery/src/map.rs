@@ -6,6 +6,7 @@ use sgen_model::{CaptureEvent, Failure, FailureClass, FieldMapping, MappingSourc
 
 use crate::coerce::{coerce, text};
 use crate::error::Problem;
+use crate::ordered::Key;
 
 /// The largest result of a mapping, in bytes of values. A template or many targets can repeat a large field.
 const MAPPED_LIMIT: usize = 512 * 1024;
@@ -22,6 +23,17 @@ pub(crate) struct CompiledMapping {
     /// Spread first, so that a named target overrides a spread one.
     spread: Option<Spread>,
     required: Vec<String>,
+    /// The target by whose value events are kept in order.
+    order: Option<String>,
+}
+
+/// What a mapping makes of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    /// A JSON object as text.
+    pub(crate) fields: String,
+    /// What keeps it in order, when the instance has an order and the event the field.
+    pub(crate) key: Option<Key>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +67,7 @@ enum Part {
 
 /// A path into a capture record.
 #[derive(Debug, Clone)]
-struct Path {
+pub(crate) struct Path {
     text: String,
     root: Root,
     steps: Vec<String>,
@@ -116,14 +128,20 @@ impl CompiledMapping {
                 problems.push(Problem::new(format!("mapping.{name}"), message));
             }
         }
-        if problems.is_empty() { Ok(Self { targets, spread, required }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { targets, spread, required, order: None }) } else { Err(problems) }
     }
 
-    /// Applies the mapping; answers a JSON object as text.
+    /// Keeps the events of an instance in order by a mapped field.
+    #[must_use]
+    pub(crate) fn ordered_by(self, field: Option<&str>) -> Self {
+        Self { order: field.map(str::to_owned), ..self }
+    }
+
+    /// Applies the mapping.
     ///
     /// # Errors
     /// A schema mismatch that names the target at fault.
-    pub(crate) fn apply(&self, event: &CaptureEvent) -> Result<String, Failure> {
+    pub(crate) fn apply(&self, event: &CaptureEvent) -> Result<Mapped, Failure> {
         let mut mapped = Map::new();
         let mut left = MAPPED_LIMIT;
         if let Some(spread) = &self.spread {
@@ -160,8 +178,16 @@ impl CompiledMapping {
             let message = format!("the capture has no field {name:?}, and the target is required");
             return Err(Failure::new(FailureClass::SchemaMismatch, message).at_field(name.clone()));
         }
-        Ok(Value::Object(mapped).to_string())
+        let key = self.order.as_ref().and_then(|field| mapped.get(field)).filter(|value| !value.is_null());
+        let key = key.map(|value| digested(&value.to_string()));
+        Ok(Mapped { fields: Value::Object(mapped).to_string(), key })
     }
+}
+
+/// A value as a key of fixed length: it is kept in memory for every event that waits.
+fn digested(text: &str) -> Key {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    hex::encode(digest.as_ref().get(..16).unwrap_or_default()).into()
 }
 
 impl Spread {
@@ -300,7 +326,7 @@ fn render(parts: &[Part], event: &CaptureEvent, limit: usize) -> Result<Option<S
 }
 
 impl Path {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = text.split('.').map(str::to_owned);
         let root = match steps.next().as_deref() {
             Some("fields") => Root::Fields,
@@ -324,7 +350,7 @@ impl Path {
         Ok(Self { text: text.to_owned(), root, steps })
     }
 
-    fn find(&self, event: &CaptureEvent) -> Option<Value> {
+    pub(crate) fn find(&self, event: &CaptureEvent) -> Option<Value> {
         let map = match self.root {
             Root::Id => return Some(Value::String(event.id.to_string())),
             Root::Surface => return Some(Value::String(event.surface.to_string())),
@@ -401,7 +427,7 @@ mod tests {
     }
 
     fn apply(mapping: Value, fields: Value) -> Result<Value, Failure> {
-        compile(mapping).unwrap().apply(&event(fields)).map(|text| serde_json::from_str(&text).unwrap())
+        compile(mapping).unwrap().apply(&event(fields)).map(|mapped| serde_json::from_str(&mapped.fields).unwrap())
     }
 
     #[test]
@@ -476,6 +502,16 @@ mod tests {
     }
 
     #[test]
+    fn events_with_the_same_value_in_the_ordering_field_have_the_same_key() {
+        let compiled = compile(json!({"email": {"from": "fields.email"}, "n": {"from": "fields.n"}})).unwrap();
+        let compiled = compiled.ordered_by(Some("n"));
+        let key = |n: Value| compiled.apply(&event(json!({"email": "a@b.example", "n": n}))).unwrap().key;
+        assert!(key(json!("1")).is_some() && key(json!("1")) == key(json!("1")) && key(json!("1")) != key(json!("2")));
+        assert_eq!(key(Value::Null), None, "an event without the field is not held");
+        assert_eq!(compiled.ordered_by(None).apply(&event(json!({"email": "a@b.example", "n": 1}))).unwrap().key, None);
+    }
+
+    #[test]
     fn a_constant_is_checked_when_it_is_configured() {
         let problems = compile(json!({"email": {"from": "fields.email"}, "age": {"value": "old"}})).unwrap_err();
         assert_eq!(problems.first().unwrap().field, "mapping.age");
@@ -488,7 +524,7 @@ mod tests {
         ) {
             let compiled = compile(json!({"*": {"from": "fields"}})).unwrap();
             match compiled.apply(&event(json!(fields))) {
-                Ok(text) => prop_assert!(serde_json::from_str::<Map<String, Value>>(&text).unwrap().contains_key("email")),
+                Ok(mapped) => prop_assert!(serde_json::from_str::<Map<String, Value>>(&mapped.fields).unwrap().contains_key("email")),
                 Err(failure) => prop_assert!(failure.field.is_some()),
             }
         }

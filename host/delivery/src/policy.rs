@@ -11,8 +11,10 @@ pub struct RetryPolicy {
     pub base: Duration,
     /// The ceiling of every wait.
     pub cap: Duration,
-    /// From the first failure to giving up.
+    /// From the first failure to giving up; time in which the instance was paused or disabled does not count.
     pub horizon: Duration,
+    /// The longest that a downstream's own wish to wait is followed.
+    pub longest_asked: Duration,
     /// How often an event is given to a connector that fails by itself.
     pub connector_faults: u32,
 }
@@ -24,6 +26,7 @@ impl Default for RetryPolicy {
             base: Duration::from_secs(2),
             cap: Duration::from_secs(4 * 3600),
             horizon: Duration::from_secs(3 * 24 * 3600),
+            longest_asked: Duration::from_secs(30 * 24 * 3600),
             connector_faults: 3,
         }
     }
@@ -44,11 +47,11 @@ pub(crate) enum Decision {
 
 /// What is known of an event's attempts when a further one has failed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attempted {
+pub(crate) struct Tried {
     /// Attempts made, this one included.
     pub(crate) attempts: u32,
-    /// When the first of them failed.
-    pub(crate) first_failure: Timestamp,
+    /// The time since the first of them failed, without pauses.
+    pub(crate) waited: Duration,
     /// Now.
     pub(crate) now: Timestamp,
     /// How many events were in the batch.
@@ -57,20 +60,20 @@ pub(crate) struct Attempted {
 
 impl RetryPolicy {
     /// Decides. `chance` is uniform in 0..=1.
-    pub(crate) fn decide(&self, failure: &Failure, attempted: Attempted, chance: f64) -> Decision {
+    pub(crate) fn decide(&self, failure: &Failure, tried: Tried, chance: f64) -> Decision {
         match failure.class {
             FailureClass::AuthRevoked | FailureClass::PermissionDenied | FailureClass::Gone => Decision::Pause,
             FailureClass::SchemaMismatch | FailureClass::Rejected | FailureClass::EgressDenied => Decision::Dead,
-            FailureClass::TooLarge if attempted.batch > 1 => Decision::Split,
+            FailureClass::TooLarge if tried.batch > 1 => Decision::Split,
             FailureClass::TooLarge => Decision::Dead,
-            FailureClass::ConnectorFault if attempted.batch > 1 => Decision::Split,
-            FailureClass::ConnectorFault if attempted.attempts >= self.connector_faults => Decision::Dead,
+            FailureClass::ConnectorFault if tried.batch > 1 => Decision::Split,
+            FailureClass::ConnectorFault if tried.attempts >= self.connector_faults => Decision::Dead,
             FailureClass::ConnectorFault | FailureClass::RateLimited | FailureClass::Unavailable => {
-                if attempted.now.since(attempted.first_failure) >= self.horizon {
+                if tried.waited >= self.horizon {
                     return Decision::Dead;
                 }
-                let wait = self.wait(attempted.attempts, failure.retry_after_ms, chance);
-                Decision::Retry(attempted.now.after(wait))
+                let wait = self.wait(tried.attempts, failure.retry_after_ms, chance);
+                Decision::Retry(tried.now.after(wait))
             }
         }
     }
@@ -81,7 +84,7 @@ impl RetryPolicy {
         let doublings = attempts.saturating_sub(1).min(31);
         let ceiling = self.base.saturating_mul(1_u32 << doublings).min(self.cap);
         let jittered = ceiling.mul_f64(chance.clamp(0.0, 1.0));
-        let asked = Duration::from_millis(retry_after_ms.unwrap_or(0)).min(self.horizon);
+        let asked = Duration::from_millis(retry_after_ms.unwrap_or(0)).min(self.longest_asked);
         jittered.max(asked)
     }
 }
@@ -91,8 +94,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn attempted(attempts: u32, batch: usize) -> Attempted {
-        Attempted { attempts, first_failure: Timestamp(1_000), now: Timestamp(2_000), batch }
+    fn tried(attempts: u32, batch: usize) -> Tried {
+        Tried { attempts, waited: Duration::from_secs(1), now: Timestamp(2_000), batch }
     }
 
     #[test]
@@ -115,7 +118,7 @@ mod tests {
             (FailureClass::ConnectorFault, 3, 1, Decision::Dead),
         ];
         for (class, attempts, batch, expected) in cases {
-            let decision = policy.decide(&Failure::new(class, "x"), attempted(attempts, batch), 0.0);
+            let decision = policy.decide(&Failure::new(class, "x"), tried(attempts, batch), 0.0);
             assert_eq!(decision, expected, "{class} after {attempts} in {batch}");
         }
     }
@@ -123,7 +126,7 @@ mod tests {
     #[test]
     fn nothing_is_retried_beyond_the_horizon() {
         let policy = RetryPolicy::default();
-        let late = Attempted { now: Timestamp(1_000).after(policy.horizon), ..attempted(40, 1) };
+        let late = Tried { waited: policy.horizon, ..tried(40, 1) };
         assert_eq!(policy.decide(&Failure::new(FailureClass::Unavailable, "x"), late, 0.5), Decision::Dead);
     }
 

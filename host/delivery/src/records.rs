@@ -3,11 +3,13 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sgen_model::{
-    CaptureEvent, ConnectorInstance, Environment, EventId, Failure, PauseCause, Sequence, Surface, Timestamp,
+    CaptureEvent, ConnectorInstance, DownstreamAccount, Environment, EventId, Failure, PauseCause, Sequence, Surface,
+    Timestamp, Verdict,
 };
 use sgen_vault::{SealContext, SiteKey};
 
 use crate::error::DeliveryError;
+use crate::jobs::Job;
 use crate::progress::Progress;
 
 /// An event in the log.
@@ -15,6 +17,12 @@ use crate::progress::Progress;
 pub(crate) struct StoredEvent {
     pub(crate) received_at: Timestamp,
     pub(crate) event: CaptureEvent,
+    /// The bytes of all events of the log up to and including this one: the difference of two is the size between them.
+    #[serde(default)]
+    pub(crate) total: u64,
+    /// When its contents were erased; its id, surface and times stay, so that the log has no hole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) erased_at: Option<Timestamp>,
 }
 
 /// An instance with the positions of the log that it takes.
@@ -56,6 +64,61 @@ pub(crate) struct LaneState {
     pub(crate) last_delivery_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_failure: Option<AttemptFailure>,
+    /// The lane's own time of the last write: it never goes back, whatever the wall clock does.
+    #[serde(default)]
+    pub(crate) written_at: Timestamp,
+    /// Time in which nothing might be sent (paused, disabled, no connector), in milliseconds.
+    #[serde(default)]
+    pub(crate) idle_ms: u64,
+    /// Since when nothing may be sent, while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_since: Option<Timestamp>,
+    /// The downstream asked for quiet until then, by the lane's time: no change of the operator's and no restart cuts it
+    /// short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quiet_until: Option<Timestamp>,
+    /// Replays and discards of dead letters under way, in the order in which they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) jobs: Vec<Job>,
+    #[serde(default)]
+    pub(crate) jobs_begun: u64,
+    /// What the last health check found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthRecord>,
+    /// The state as it was last audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<Condition>,
+    #[serde(default)]
+    pub(crate) journal: JournalSize,
+}
+
+/// A state that was audited when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Condition {
+    pub(crate) state: String,
+    pub(crate) since: Timestamp,
+}
+
+/// How much the integration log of an instance holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JournalSize {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    /// The time of the newest entry: entries are in order even when the wall clock goes back.
+    #[serde(default)]
+    pub(crate) newest: Timestamp,
+}
+
+/// What a health check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthRecord {
+    /// When.
+    pub at: Timestamp,
+    /// The connector's verdict.
+    pub verdict: Verdict,
+    /// The downstream account that the credential belongs to, where the connector can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<DownstreamAccount>,
 }
 
 /// Counts since the instance was configured.
@@ -64,9 +127,21 @@ pub(crate) struct Counters {
     pub(crate) delivered: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) skipped: u64,
-    /// Events that wait for another attempt now.
+    /// Events that wait for another attempt now, or for an earlier event of their key.
     pub(crate) retrying: u64,
     pub(crate) attempts: u64,
+    /// Dead letters that are there now.
+    #[serde(default)]
+    pub(crate) dead: u64,
+    /// Dead letters that were sent on their way again.
+    #[serde(default)]
+    pub(crate) replayed: u64,
+    /// Dead letters that the operator gave up.
+    #[serde(default)]
+    pub(crate) discarded: u64,
+    /// Events whose contents were erased before they were delivered.
+    #[serde(default)]
+    pub(crate) erased: u64,
 }
 
 /// A pause holds for the configuration under which it began: any change the operator makes ends it.
@@ -94,9 +169,21 @@ pub(crate) struct RetryRecord {
     pub(crate) captured_at: Timestamp,
     pub(crate) fields: String,
     pub(crate) attempts: u32,
-    pub(crate) first_failure: Timestamp,
-    pub(crate) due: Timestamp,
-    pub(crate) failure: Failure,
+    /// When it first failed; absent when it has not been tried since it got here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_failure: Option<Timestamp>,
+    /// The lane's idle time when it first failed, in milliseconds.
+    #[serde(default)]
+    pub(crate) idle_before_ms: u64,
+    /// When it is tried; absent while it waits for an earlier event of its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) due: Option<Timestamp>,
+    /// Why it is here; absent when it only waits for an earlier one, or is a replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
+    /// The value by which it is kept in order, digested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
 }
 
 /// An event that was given up, and why.
@@ -116,9 +203,22 @@ pub struct DeadLetter {
     pub failure: Failure,
     /// When it was given up.
     pub dead_at: Timestamp,
+    /// The cause in triage that counts it.
+    #[serde(default)]
+    pub cause: String,
     /// The mapped fields, a JSON object; absent when the mapping itself failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<String>,
+    /// The capture, kept here because the event log may be trimmed before the letter is dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<CaptureEvent>,
+}
+
+impl DeadLetter {
+    /// The cause in triage that counts it; letters of an earlier format do not name it.
+    pub(crate) fn counted_under(&self) -> String {
+        if self.cause.is_empty() { self.failure.cause() } else { self.cause.clone() }
+    }
 }
 
 /// One batch attempt in the integration log.
@@ -160,6 +260,12 @@ pub(crate) struct Surfaced {
     pub(crate) sample: Failure,
     /// Whether the next success resolves it: true for what ails the whole downstream, false for dead letters.
     pub(crate) passing: bool,
+    /// Dead letters of this cause that are there now; a cause that does not pass is resolved with the last of them.
+    #[serde(default)]
+    pub(crate) dead: u64,
+    /// When it was handed to platform support.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) escalated_at: Option<Timestamp>,
 }
 
 /// Seals and opens the records of one environment.

@@ -10,16 +10,21 @@ use sgen_engine::{Engine, Invoker};
 use sgen_model::{CaptureEvent, Clock, ConnectorInstance, Entropy, Failure, FailureClass, InstanceId, Place};
 use sgen_store::{Keyspace, Store};
 use sgen_vault::Vault;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::capture::{EventLog, Receipt};
 use crate::error::DeliveryError;
 use crate::grants::{self, Bases};
-use crate::lane::{Lane, LaneConfig, LaneHandle, Ready};
+use crate::health::{self, HealthSchedule};
+use crate::fair::{FairShare, Shares};
+use crate::lane::{Lane, LaneConfig, LaneHandle, Ready, Shared, no_release};
+use crate::ledger::JournalRetention;
 use crate::map::CompiledMapping;
 use crate::policy::RetryPolicy;
 use crate::records::{InstanceRecord, Sealer, decode};
 use crate::release::ActiveCatalog;
+use crate::retention::{self, EventRetention};
 
 /// How many records are read at a time.
 pub(crate) const PAGE: usize = 256;
@@ -53,10 +58,20 @@ pub struct DeliveryConfig {
     pub development_hosts: Vec<String>,
     /// How often and for how long.
     pub retry: RetryPolicy,
-    /// Batches of one instance under way at a time.
+    /// Batches of one instance under way at a time, to begin with.
     pub concurrency: usize,
-    /// The longest that a lane waits after its downstream failed as a whole.
+    /// The most batches of one instance under way at a time.
+    pub most_concurrency: usize,
+    /// Batches under way at a time, in the whole host.
+    pub invocations: usize,
+    /// The longest that a lane waits between two attempts while its downstream fails as a whole.
     pub hold_cap: Duration,
+    /// How long and how large the integration logs may grow.
+    pub journal: JournalRetention,
+    /// How long and how large the event logs may grow.
+    pub events: EventRetention,
+    /// How often instances are checked.
+    pub health: HealthSchedule,
 }
 
 impl Default for DeliveryConfig {
@@ -66,7 +81,12 @@ impl Default for DeliveryConfig {
             development_hosts: Vec::new(),
             retry: RetryPolicy::default(),
             concurrency: 4,
+            most_concurrency: 16,
+            invocations: 64,
             hold_cap: Duration::from_secs(300),
+            journal: JournalRetention::default(),
+            events: EventRetention::default(),
+            health: HealthSchedule::default(),
         }
     }
 }
@@ -80,6 +100,8 @@ pub struct Runtime {
     logs: Mutex<HashMap<Place, Arc<EventLog>>>,
     active: RwLock<Option<Arc<ActiveCatalog>>>,
     lanes: Mutex<Option<JoinSet<()>>>,
+    shared: Shared,
+    upkeep: tokio_util::sync::CancellationToken,
 }
 
 /// An instance with its lane.
@@ -95,8 +117,12 @@ impl Runtime {
     /// # Errors
     /// When the store or the vault cannot be read.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, DeliveryError> {
+        let (checks, wanted) = mpsc::unbounded_channel();
+        let shared = Shared { turns: FairShare::new(Shares::of(parts.config.invocations)), checks };
         let runtime = Arc::new(Self {
             parts,
+            shared,
+            upkeep: tokio_util::sync::CancellationToken::new(),
             control: tokio::sync::Mutex::new(()),
             slots: RwLock::default(),
             logs: Mutex::default(),
@@ -114,6 +140,7 @@ impl Runtime {
                 runtime.adopt(record)?;
             }
         }
+        runtime.keep_up(wanted);
         Ok(runtime)
     }
 
@@ -133,6 +160,7 @@ impl Runtime {
 
     /// Stops: no new batch is begun; what is under way is finished and settled, for at most `grace`.
     pub async fn stop(&self, grace: Duration) {
+        self.upkeep.cancel();
         for slot in self.slots.read().unwrap_or_else(PoisonError::into_inner).values() {
             slot.lane.stop();
         }
@@ -159,6 +187,16 @@ impl Runtime {
         Ok(log)
     }
 
+    /// Asks for a health check soon. Nobody listens while the host stops.
+    pub(crate) fn want_check(&self, id: &InstanceId) {
+        drop(self.shared.checks.send(id.clone()));
+    }
+
+    /// Ends when the runtime stops.
+    pub(crate) fn stopping(&self) -> tokio_util::sync::CancellationToken {
+        self.upkeep.clone()
+    }
+
     pub(crate) fn sealer(&self, place: &Place) -> Result<Sealer, DeliveryError> {
         let key = self.parts.vault.site(&place.site)?;
         let key = key.ok_or_else(|| DeliveryError::UnknownSite(place.site.clone()))?;
@@ -176,13 +214,21 @@ impl Runtime {
             return Ok(());
         }
         let place = record.instance.place.clone();
-        let lane = Lane::new(self.log(&place)?, self.sealer(&place)?, &self.parts, config)?;
+        let lane = Lane::new(self.log(&place)?, self.sealer(&place)?, &self.parts, self.shared.clone(), config)?;
         let (handle, run) = lane.launch();
         if let Some(lanes) = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             lanes.spawn(run);
         }
         slots.insert(record.instance.id.clone(), Slot { record, lane: handle });
         Ok(())
+    }
+
+    /// Starts what is done beside the lanes. It holds nothing: a runtime that is dropped takes it down.
+    fn keep_up(self: &Arc<Self>, wanted: mpsc::UnboundedReceiver<InstanceId>) {
+        if let Some(lanes) = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            lanes.spawn(health::run(Arc::downgrade(self), wanted));
+            lanes.spawn(retention::run(Arc::downgrade(self)));
+        }
     }
 
     /// Makes a release the one in force for every lane.
@@ -195,11 +241,13 @@ impl Runtime {
     }
 
     fn lane_config(&self, record: &Arc<InstanceRecord>) -> Arc<LaneConfig> {
-        let ready = match self.catalog() {
-            Some(active) => self.ready(&active, &record.instance),
-            None => Err(Failure::new(FailureClass::ConnectorFault, "no platform release is active yet: events wait")),
+        let active = self.catalog();
+        let starting = active.is_none();
+        let ready = match active {
+            Some(active) => self.ready(&active, &record.instance).map(Arc::new),
+            None => Err(no_release()),
         };
-        Arc::new(LaneConfig { record: record.clone(), ready })
+        Arc::new(LaneConfig { record: record.clone(), ready, starting })
     }
 
     pub(crate) fn ready(&self, active: &ActiveCatalog, instance: &ConnectorInstance) -> Result<Ready, Failure> {
@@ -208,6 +256,7 @@ impl Runtime {
         let mapping = CompiledMapping::new(&instance.mapping, manifest).map_err(|problems| {
             Failure::new(FailureClass::SchemaMismatch, DeliveryError::Invalid(problems).to_string())
         })?;
+        let mapping = mapping.ordered_by(instance.order.key());
         let grant = grants::grant(&self.parts.gate, &self.parts.vault, &self.bases(), manifest, instance)
             .map_err(|e| Failure::new(FailureClass::SchemaMismatch, format!("the instance cannot be prepared: {e}")))?;
         Ok(Ready {

@@ -1,80 +1,36 @@
-//! Settlement: from the outcomes of a batch to one commit. Decides nothing by itself: that is [`crate::policy`]'s.
+//! Settlement: from the outcomes of a batch to one commit. What follows from a failure is [`crate::policy`]'s to say.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use sgen_audit::{Action, Actor, AuditLog, Draft};
-use sgen_engine::Event;
-use sgen_model::{
-    Entropy, EventId, Failure, FailureClass, InstanceId, Outcome, PauseCause, Sequence, SiteId, Surface, Timestamp,
-};
-use sgen_store::{Commit, Keyspace, Store, Ticket};
+use sgen_model::{Failure, FailureClass, Outcome, PauseCause, Sequence};
+use sgen_store::{Commit, Keyspace, Ticket};
 
+use crate::batch::{Batch, Meta};
+use crate::breaker::Heard;
+use crate::concurrency::Sign;
 use crate::error::DeliveryError;
 use crate::keys;
 use crate::lane::Ready;
-use crate::policy::{Attempted, Decision, RetryPolicy};
-use crate::records::{
-    AttemptFailure, DeadLetter, InstanceRecord, JournalEntry, JournalFailure, LaneState, Pause, RetryRecord, Sealed,
-    Sealer, Surfaced, decode, encode,
-};
+use crate::ledger::{Entry, Ledger};
+use crate::moment::Moment;
+use crate::policy::{Decision, Tried};
+use crate::records::{AttemptFailure, InstanceRecord, JournalEntry, JournalFailure, Pause, Sealed};
+use crate::surface::Reason;
 
-/// How often in a row a downstream fails as a whole before that is surfaced.
-const SURFACE_AFTER: u32 = 3;
-/// The most causes surfaced at a time, one instance's; what comes on top is gathered per class.
-const CAUSES: usize = 200;
+/// How many entries of the integration log are looked at when it is trimmed.
+const TRIMMED: usize = 128;
+/// Every so many attempts the integration log is trimmed.
+const TRIM_EVERY: u64 = 64;
 
-/// What the host keeps beside an event that is with a connector.
-#[derive(Debug, Clone)]
-pub(crate) struct Meta {
-    pub(crate) sequence: Sequence,
-    pub(crate) event_id: EventId,
-    pub(crate) surface: Surface,
-    pub(crate) captured_at: Timestamp,
-    /// Attempts made before this one.
-    pub(crate) attempts: u32,
-    pub(crate) first_failure: Option<Timestamp>,
-    /// When it was due, for an event that comes from the retries.
-    pub(crate) due: Option<Timestamp>,
-}
-
-/// Events on their way, with what the host keeps of them; both in the same order.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) metas: Vec<Meta>,
-    pub(crate) events: Vec<Event>,
-}
-
-impl Batch {
-    pub(crate) fn push(&mut self, meta: Meta, event: Event) {
-        self.metas.push(meta);
-        self.events.push(event);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.metas.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.metas.is_empty()
-    }
-
-    /// Two halves, the first the larger.
-    fn halves(mut self) -> Vec<Self> {
-        let middle = self.len().div_ceil(2);
-        let rest = Self { metas: self.metas.split_off(middle), events: self.events.split_off(middle) };
-        [self, rest].into_iter().filter(|half| !half.is_empty()).collect()
-    }
-}
-
-/// A batch attempt that has ended.
-pub(crate) struct Attempt {
+/// A batch that came back from its connector.
+pub(crate) struct Sent {
     pub(crate) batch: Batch,
     /// One per event, or one for all when the invocation had no answer.
     pub(crate) outcomes: Result<Vec<Outcome>, Failure>,
     pub(crate) log: Vec<String>,
-    pub(crate) duration_ms: u64,
-    pub(crate) ready: Arc<Ready>,
+    pub(crate) took: Duration,
+    /// The breaker's epoch when it began.
+    pub(crate) epoch: u64,
 }
 
 /// What the lane does after a settlement.
@@ -82,93 +38,57 @@ pub(crate) struct Settled {
     pub(crate) ticket: Ticket,
     /// Batches to try again in smaller pieces.
     pub(crate) split: Vec<Batch>,
+    /// Events that keep their place and lost no attempt: the lane was paused by them.
+    pub(crate) returned: Vec<Meta>,
     /// Whether the lane has just been paused.
     pub(crate) paused: bool,
-    /// The lane sends nothing before this time.
-    pub(crate) hold_until: Option<Timestamp>,
+    /// Whether the downstream has begun to fail as a whole.
+    pub(crate) opened: bool,
+    /// What the batch tells about the downstream's load.
+    pub(crate) sign: Sign,
 }
 
-/// The books of one instance: its state, and what has been surfaced.
-pub(crate) struct Ledger {
-    pub(crate) id: InstanceId,
-    pub(crate) state: LaneState,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) sealer: Sealer,
-    audit: Arc<AuditLog>,
-    entropy: Arc<dyn Entropy>,
-    policy: RetryPolicy,
-    hold_cap: std::time::Duration,
-    surfaced: BTreeMap<String, Surfaced>,
-    failures_in_a_row: u32,
-    journal_count: u64,
+/// What is gathered while the outcomes are gone through.
+#[derive(Default)]
+struct Tally {
+    delivered: Vec<Sequence>,
+    failed: Vec<JournalFailure>,
+    /// Events that failed because the downstream as a whole did.
+    downstream: usize,
+    refused_for_load: bool,
+    /// The longest that the downstream asked to wait.
+    asked: Option<u64>,
 }
 
-/// What the ledger stands on.
-pub(crate) struct LedgerParts {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) audit: Arc<AuditLog>,
-    pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) sealer: Sealer,
-    pub(crate) policy: RetryPolicy,
-    pub(crate) hold_cap: std::time::Duration,
-}
-
-/// One commit in the making.
-struct Entry<'a> {
-    commit: Commit,
-    drafts: Vec<Draft>,
-    record: &'a InstanceRecord,
-    ready: Option<&'a Ready>,
-    now: Timestamp,
+impl Tally {
+    fn note(&mut self, failure: &Failure, sequence: Sequence) {
+        match self.failed.iter_mut().find(|known| known.failure == *failure) {
+            Some(known) => known.events.push(sequence),
+            None => self.failed.push(JournalFailure { failure: failure.clone(), events: vec![sequence] }),
+        }
+        if matches!(failure.class, FailureClass::Unavailable | FailureClass::RateLimited) {
+            self.downstream = self.downstream.saturating_add(1);
+            self.asked = self.asked.max(failure.retry_after_ms);
+        }
+        self.refused_for_load |= failure.class == FailureClass::RateLimited;
+    }
 }
 
 impl Ledger {
-    pub(crate) fn open(record: &InstanceRecord, parts: LedgerParts) -> Result<Self, DeliveryError> {
-        let id = record.instance.id.clone();
-        let state = match parts.store.get(Keyspace::Lane, &keys::instance(&id))? {
-            Some(bytes) => decode("lane state", &bytes)?,
-            None => LaneState {
-                progress: crate::progress::Progress::starting_at(record.routing.start),
-                ..LaneState::default()
-            },
-        };
-        let mut surfaced = BTreeMap::new();
-        for (_, bytes) in parts.store.scan(Keyspace::Surfaced, b"", &keys::instance_prefix(&id), usize::MAX)? {
-            let item: Surfaced = decode("surfaced failure", &bytes)?;
-            surfaced.insert(item.cause.clone(), item);
-        }
-        let LedgerParts { store, audit, entropy, sealer, policy, hold_cap } = parts;
-        Ok(Self {
-            id,
-            state,
-            store,
-            sealer,
-            audit,
-            entropy,
-            policy,
-            hold_cap,
-            surfaced,
-            failures_in_a_row: 0,
-            journal_count: 0,
-        })
-    }
-
     /// Settles a batch attempt: every event's outcome in one commit.
     pub(crate) fn settle(
         &mut self,
         record: &InstanceRecord,
-        attempt: Attempt,
-        now: Timestamp,
+        ready: &Ready,
+        sent: Sent,
+        now: Moment,
     ) -> Result<Settled, DeliveryError> {
-        let Attempt { batch, outcomes, log, duration_ms, ready } = attempt;
-        let mut entry = Entry { commit: Commit::new(), drafts: Vec::new(), record, ready: Some(&ready), now };
-        let mut delivered = Vec::new();
-        let mut failed: Vec<JournalFailure> = Vec::new();
-        let mut to_split = Batch::default();
+        let Sent { batch, outcomes, log, took, epoch } = sent;
+        let mut entry = Entry::new(record, Ok(ready), now);
+        let mut tally = Tally::default();
+        let (mut to_split, mut returned) = (Batch::default(), Vec::new());
         let mut paused = false;
-        let mut asked = None;
         let size = batch.len();
-        let mut downstream_failures = 0_usize;
         self.state.counters.attempts = self.state.counters.attempts.saturating_add(1);
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
@@ -177,34 +97,26 @@ impl Ledger {
         for ((meta, event), outcome) in batch.metas.into_iter().zip(batch.events).zip(outcomes) {
             let failure = match outcome {
                 Outcome::Delivered(_) => {
-                    delivered.push(meta.sequence);
+                    tally.delivered.push(meta.sequence);
                     self.delivered(&mut entry, &meta);
                     continue;
                 }
                 Outcome::Failed(failure) => failure,
             };
-            match failed.iter_mut().find(|known| known.failure == failure) {
-                Some(known) => known.events.push(meta.sequence),
-                None => failed.push(JournalFailure { failure: failure.clone(), events: vec![meta.sequence] }),
+            tally.note(&failure, meta.sequence);
+            self.state.last_failure = Some(AttemptFailure { at: now.wall, failure: failure.clone() });
+            if self.is_erasing(meta.sequence) {
+                self.forget(&mut entry, &meta);
+                continue;
             }
-            if matches!(failure.class, FailureClass::Unavailable | FailureClass::RateLimited) {
-                downstream_failures = downstream_failures.saturating_add(1);
-                asked = asked.max(failure.retry_after_ms.filter(|_| failure.class == FailureClass::RateLimited));
-            }
-            self.state.last_failure = Some(AttemptFailure { at: now, failure: failure.clone() });
-            let attempted = Attempted {
-                attempts: meta.attempts.saturating_add(1),
-                first_failure: meta.first_failure.unwrap_or(now),
-                now,
-                batch: size,
-            };
-            let chance = self.chance();
-            match self.policy.decide(&failure, attempted, chance) {
-                Decision::Retry(due) => self.retry(&mut entry, meta, event, failure, attempted, due)?,
+            match self.decide(&failure, &meta, size, &now) {
+                Decision::Retry(due) => {
+                    let meta = self.tried(meta, &now);
+                    self.keep(&mut entry, meta, event, Some(failure), due)?;
+                }
                 Decision::Dead => {
-                    let (id, sequence) = (meta.event_id.clone(), meta.sequence);
-                    tracing::debug!(instance = %self.id, event = %id, %sequence, %failure, "dead letter");
-                    self.dead(&mut entry, meta, Some(event.fields), failure, attempted.attempts)?;
+                    let meta = self.tried(meta, &now);
+                    self.bury(&mut entry, meta, Some(event.fields), failure)?;
                 }
                 Decision::Split => to_split.push(meta, event),
                 Decision::Pause => {
@@ -212,252 +124,173 @@ impl Ledger {
                         self.pause(&mut entry, failure, ready.revision)?;
                         paused = true;
                     }
+                    returned.push(meta);
                 }
             }
         }
-        let hold_until = self.hold(&mut entry, size, downstream_failures, asked, !delivered.is_empty(), &failed)?;
-        let journal = JournalEntry {
-            at: now,
-            duration_ms,
-            catalog_version: ready.catalog_version.clone(),
-            component_digest: ready.component_digest.clone(),
-            delivered,
-            failed,
-            log,
+        let sign = if tally.refused_for_load {
+            Sign::TooMany
+        } else if tally.downstream == size {
+            Sign::Failed
+        } else {
+            Sign::Took(took)
         };
-        self.journal_count = self.journal_count.saturating_add(1);
-        let sealed = self.sealer.seal(Sealed::Journal, self.id.as_str(), now.0, &journal)?;
-        entry.commit.put(Keyspace::Journal, keys::journal(&self.id, now, self.journal_count), sealed);
+        let opened = self.hear(&mut entry, size, &tally, epoch)?;
+        self.note_attempt(&mut entry, ready, tally, log, took)?;
         let ticket = self.submit(entry)?;
-        Ok(Settled { ticket, split: to_split.halves(), paused, hold_until })
+        Ok(Settled { ticket, split: to_split.halves(), returned, paused, opened, sign })
     }
 
-    /// Writes the state as it is, with the dead letters of events that never reached the connector.
-    pub(crate) fn write(
-        &mut self,
-        record: &InstanceRecord,
-        ready: Option<&Ready>,
-        refused: Vec<(Meta, Failure)>,
-        now: Timestamp,
-    ) -> Result<Ticket, DeliveryError> {
-        let mut entry = Entry { commit: Commit::new(), drafts: Vec::new(), record, ready, now };
-        for (meta, failure) in refused {
-            self.state.last_failure = Some(AttemptFailure { at: now, failure: failure.clone() });
-            self.dead(&mut entry, meta, None, failure, 0)?;
+    fn decide(&self, failure: &Failure, meta: &Meta, batch: usize, now: &Moment) -> Decision {
+        let tried = Tried {
+            attempts: meta.attempts.saturating_add(1),
+            waited: self.waited(meta, now),
+            now: now.lane,
+            batch,
+        };
+        self.parts.policy.decide(failure, tried, self.chance())
+    }
+
+    /// The event with one more attempt.
+    fn tried(&self, mut meta: Meta, now: &Moment) -> Meta {
+        meta.attempts = meta.attempts.saturating_add(1);
+        if meta.first_failure.is_none() {
+            meta.first_failure = Some(now.lane);
+            meta.idle_before_ms = self.state.idle_ms;
         }
-        self.submit(entry)
-    }
-
-    /// An event that the instance does not take.
-    pub(crate) fn skip(&mut self, sequence: Sequence) {
-        self.state.progress.settle(sequence);
-        self.state.counters.skipped = self.state.counters.skipped.saturating_add(1);
-    }
-
-    /// Whether the lane is paused under this configuration.
-    pub(crate) fn is_paused(&self, record: &InstanceRecord) -> bool {
-        self.state.pause.as_ref().is_some_and(|pause| pause.revision == record.instance.revision)
+        meta
     }
 
     fn delivered(&mut self, entry: &mut Entry<'_>, meta: &Meta) {
+        self.erasing.remove(&meta.sequence);
         self.state.counters.delivered = self.state.counters.delivered.saturating_add(1);
-        self.state.last_delivery_at = Some(entry.now);
+        self.state.last_delivery_at = Some(entry.now.wall);
         self.leave(entry, meta);
+        self.settle_line(entry, meta.key.as_ref(), meta.sequence);
     }
 
-    /// Takes an event out of where it waits: the log's open positions, or the retries.
-    fn leave(&mut self, entry: &mut Entry<'_>, meta: &Meta) {
+    /// An event whose contents were erased while it was away.
+    pub(crate) fn forget(&mut self, entry: &mut Entry<'_>, meta: &Meta) {
+        self.leave(entry, meta);
+        self.settle_line(entry, meta.key.as_ref(), meta.sequence);
+        self.state.counters.erased = self.state.counters.erased.saturating_add(1);
+    }
+
+    /// An event that was away comes back without having been tried: it is taken again from where it stands.
+    pub(crate) fn give_back(&mut self, meta: &Meta) {
+        let Some(key) = &meta.key else { return };
         match meta.due {
-            None => self.state.progress.settle(meta.sequence),
-            Some(due) => {
-                entry.commit.delete(Keyspace::Retry, keys::retry(&self.id, meta.sequence));
-                entry.commit.delete(Keyspace::Retry, keys::due(&self.id, due, meta.sequence));
-                self.state.counters.retrying = self.state.counters.retrying.saturating_sub(1);
-            }
+            // Its record and its due time stand as they were.
+            Some(due) if meta.stored => drop(self.lines.join(key, meta.sequence, due)),
+            _ => self.lines.returned(key, meta.sequence),
         }
-    }
-
-    fn retry(
-        &mut self,
-        entry: &mut Entry<'_>,
-        meta: Meta,
-        event: Event,
-        failure: Failure,
-        attempted: Attempted,
-        due: Timestamp,
-    ) -> Result<(), DeliveryError> {
-        self.leave(entry, &meta);
-        let record = RetryRecord {
-            sequence: meta.sequence,
-            event_id: meta.event_id,
-            surface: meta.surface,
-            captured_at: meta.captured_at,
-            fields: event.fields,
-            attempts: attempted.attempts,
-            first_failure: attempted.first_failure,
-            due,
-            failure,
-        };
-        let sealed = self.sealer.seal(Sealed::Retry, self.id.as_str(), record.sequence.0, &record)?;
-        entry.commit.put(Keyspace::Retry, keys::retry(&self.id, record.sequence), sealed);
-        entry.commit.put(Keyspace::Retry, keys::due(&self.id, due, record.sequence), Vec::new());
-        self.state.counters.retrying = self.state.counters.retrying.saturating_add(1);
-        Ok(())
-    }
-
-    fn dead(
-        &mut self,
-        entry: &mut Entry<'_>,
-        meta: Meta,
-        fields: Option<String>,
-        failure: Failure,
-        attempts: u32,
-    ) -> Result<(), DeliveryError> {
-        self.leave(entry, &meta);
-        self.surface(entry, &failure, false)?;
-        let letter = DeadLetter {
-            sequence: meta.sequence,
-            event_id: meta.event_id,
-            surface: meta.surface,
-            captured_at: meta.captured_at,
-            attempts,
-            failure,
-            dead_at: entry.now,
-            fields,
-        };
-        let sealed = self.sealer.seal(Sealed::Dead, self.id.as_str(), letter.sequence.0, &letter)?;
-        entry.commit.put(Keyspace::Dead, keys::dead(&self.id, letter.sequence), sealed);
-        self.state.counters.dead_lettered = self.state.counters.dead_lettered.saturating_add(1);
-        Ok(())
     }
 
     /// Pauses the lane under the configuration that the batch was sent with: when the operator has changed something
     /// since, the lane goes on.
     fn pause(&mut self, entry: &mut Entry<'_>, failure: Failure, revision: u64) -> Result<(), DeliveryError> {
         tracing::warn!(instance = %self.id, %failure, "delivery pauses until the operator acts: {}", failure.class.advice());
-        self.surface(entry, &failure, true)?;
-        let cause = PauseCause { since: entry.now, failure };
+        self.surface(entry, &failure, Reason::Passing)?;
+        let cause = PauseCause { since: entry.now.wall, failure };
         if self.state.pause.as_ref().is_none_or(|known| known.revision <= revision) {
             self.state.pause = Some(Pause { cause, revision });
         }
         Ok(())
     }
 
-    /// Decides how long the lane waits after a batch: when the downstream failed as a whole, or asked for it.
-    fn hold(
+    /// What a batch tells about the downstream as a whole. Answers whether the breaker has opened by it.
+    fn hear(
         &mut self,
         entry: &mut Entry<'_>,
         size: usize,
-        downstream_failures: usize,
-        asked: Option<u64>,
-        any_delivered: bool,
-        failed: &[JournalFailure],
-    ) -> Result<Option<Timestamp>, DeliveryError> {
-        // A downstream that asks for a year is taken at its word for as long as an event may wait at all.
-        let asked = asked.map(std::time::Duration::from_millis).map(|asked| asked.min(self.policy.horizon));
-        if asked.is_some_and(|asked| asked > self.hold_cap)
-            && let Some(first) = failed.iter().find(|known| known.failure.class == FailureClass::RateLimited)
+        tally: &Tally,
+        epoch: u64,
+    ) -> Result<bool, DeliveryError> {
+        let now = entry.now.instant;
+        let asked = tally.asked.map(Duration::from_millis).map(|asked| asked.min(self.parts.policy.longest_asked));
+        let hold_cap = self.parts.hold_cap;
+        if let Some(asked) = asked
+            && asked > hold_cap
+            && let Some(first) = tally.failed.iter().find(|known| known.failure.retry_after_ms == tally.asked)
         {
-            self.surface(entry, &first.failure, true)?;
+            self.surface(entry, &first.failure, Reason::Passing)?;
         }
-        if downstream_failures == 0 || downstream_failures < size {
-            if any_delivered {
-                self.failures_in_a_row = 0;
-                if !self.is_paused(entry.record) {
-                    self.state.pause = None;
-                    self.resolve(entry);
-                }
-            }
-            return Ok(asked.map(|asked| entry.now.after(asked)));
-        }
-        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        if self.failures_in_a_row == SURFACE_AFTER
-            && let Some(first) = failed.first()
-        {
-            self.surface(entry, &first.failure, true)?;
-        }
+        let whole = tally.downstream == size && size > 0;
+        let heard = if whole { Heard::Failure } else { Heard::Answer };
         let chance = self.chance();
-        let wait = self.policy.wait(self.failures_in_a_row, None, chance).min(self.hold_cap);
-        Ok(Some(entry.now.after(wait.max(asked.unwrap_or_default()))))
+        let opened = self.breaker.hear(heard, epoch, now, chance, &self.parts.policy, hold_cap);
+        if let Some(asked) = asked {
+            self.breaker.asked(asked, now);
+            self.state.quiet_until = self.state.quiet_until.max(Some(entry.now.lane.after(asked)));
+        }
+        if opened && let Some(first) = tally.failed.first() {
+            tracing::warn!(instance = %self.id, failure = %first.failure, "the downstream fails: single attempts until it answers");
+            self.surface(entry, &first.failure, Reason::Passing)?;
+        }
+        if !tally.delivered.is_empty() && !self.is_paused(entry.record) {
+            self.state.pause = None;
+            if !self.breaker.is_open() {
+                self.resolve_passing(entry)?;
+            }
+        }
+        Ok(opened)
     }
 
-    /// Lists a failure for triage: one item per cause, audited when it first appears.
-    fn surface(&mut self, entry: &mut Entry<'_>, failure: &Failure, passing: bool) -> Result<(), DeliveryError> {
-        let mut cause = failure.cause();
-        if !self.surfaced.contains_key(&cause) && self.surfaced.len() >= CAUSES {
-            // A downstream that names a new code or field each time must not fill the list.
-            cause = format!("{}/other", failure.class);
-        }
-        let item = match self.surfaced.get_mut(&cause) {
-            Some(item) => {
-                item.last_seen = entry.now;
-                item.count = item.count.saturating_add(1);
-                item
-            }
-            None => {
-                entry.draft(Action::FailureSurfaced {
-                    class: failure.class,
-                    status: failure.status,
-                    cause: cause.clone(),
-                    message: failure.message.clone(),
-                });
-                self.surfaced.entry(cause.clone()).or_insert(Surfaced {
-                    cause: cause.clone(),
-                    first_seen: entry.now,
-                    last_seen: entry.now,
-                    count: 1,
-                    sample: failure.clone(),
-                    passing,
-                })
-            }
+    /// Adds the attempt to the integration log.
+    fn note_attempt(
+        &mut self,
+        entry: &mut Entry<'_>,
+        ready: &Ready,
+        tally: Tally,
+        log: Vec<String>,
+        took: Duration,
+    ) -> Result<(), DeliveryError> {
+        let at = entry.now.wall.max(self.state.journal.newest).max(self.newest_received);
+        let journal = JournalEntry {
+            at,
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            catalog_version: ready.catalog_version.clone(),
+            component_digest: ready.component_digest.clone(),
+            delivered: tally.delivered,
+            failed: tally.failed,
+            log,
         };
-        entry.commit.put(Keyspace::Surfaced, keys::surfaced(&self.id, &cause), encode("surfaced failure", item)?);
+        let sealed = self.parts.sealer.seal(Sealed::Journal, self.id.as_str(), at.0, &journal)?;
+        let size = &mut self.state.journal;
+        size.newest = at;
+        size.entries = size.entries.saturating_add(1);
+        size.bytes = size.bytes.saturating_add(sealed.len() as u64);
+        let attempts = self.state.counters.attempts;
+        entry.commit.put(Keyspace::Journal, keys::journal(&self.id, at, attempts), sealed);
+        if attempts.is_multiple_of(TRIM_EVERY) {
+            let now = entry.now;
+            self.trim_journal(&mut entry.commit, &now)?;
+        }
         Ok(())
     }
 
-    /// A success resolves what ailed the whole downstream.
-    fn resolve(&mut self, entry: &mut Entry<'_>) {
-        let id = &self.id;
-        self.surfaced.retain(|cause, item| {
-            if item.passing {
-                entry.commit.delete(Keyspace::Surfaced, keys::surfaced(id, cause));
-                entry.draft(Action::FailureResolved { cause: cause.clone() });
+    /// Removes the oldest entries of the integration log that are too old or too many. Answers whether there is more.
+    pub(crate) fn trim_journal(&mut self, commit: &mut Commit, now: &Moment) -> Result<bool, DeliveryError> {
+        let keep = self.parts.journal;
+        // What was removed by a commit that is not applied yet is not looked at again.
+        let from = self.journal_from.clone();
+        let entries = self.parts.store.scan(Keyspace::Journal, &from, &keys::instance_prefix(&self.id), TRIMMED)?;
+        let looked_at = entries.len();
+        let mut removed = 0_usize;
+        for (key, value) in entries {
+            let size = &mut self.state.journal;
+            let at = keys::due_time(&key).unwrap_or_default();
+            let too_old = now.wall.since(at) > keep.age;
+            if !too_old && size.entries <= keep.entries && size.bytes <= keep.bytes {
+                break;
             }
-            !item.passing
-        });
-    }
-
-    fn submit(&self, entry: Entry<'_>) -> Result<Ticket, DeliveryError> {
-        let Entry { mut commit, drafts, record, .. } = entry;
-        commit.put(Keyspace::Lane, keys::instance(&self.id), encode("lane state", &self.state)?);
-        if drafts.is_empty() {
-            return Ok(self.store.submit(commit));
+            size.entries = size.entries.saturating_sub(1);
+            size.bytes = size.bytes.saturating_sub(value.len() as u64);
+            self.journal_from.clone_from(&key);
+            self.journal_from.push(0);
+            commit.delete(Keyspace::Journal, key);
+            removed = removed.saturating_add(1);
         }
-        let site: &SiteId = &record.instance.place.site;
-        Ok(self.audit.append(site, drafts, commit)?)
-    }
-
-    /// Uniform in 0..=1. Without randomness the longest wait is taken.
-    fn chance(&self) -> f64 {
-        let mut bytes = [0; 4];
-        match self.entropy.fill(&mut bytes) {
-            Ok(()) => f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX),
-            Err(_) => 1.0,
-        }
-    }
-}
-
-impl Entry<'_> {
-    fn draft(&mut self, action: Action) {
-        let instance = &self.record.instance;
-        self.drafts.push(Draft {
-            environment: Some(instance.place.environment.clone()),
-            actor: Actor::Platform,
-            instance: Some(instance.id.clone()),
-            connector: Some(instance.connector.clone()),
-            catalog_version: self.ready.map(|ready| ready.catalog_version.clone()),
-            component_digest: self.ready.map(|ready| ready.component_digest.clone()),
-            action,
-        });
+        Ok(removed == looked_at && removed == TRIMMED)
     }
 }

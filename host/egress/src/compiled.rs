@@ -55,6 +55,9 @@ impl Compiled {
         if max_response == 0 {
             return Err(refuse(false)("its largest response must be larger than nothing".to_owned()));
         }
+        if spec.rate.is_some_and(|rate| rate.per.is_zero()) {
+            return Err(refuse(false)("its rate must be per some time".to_owned()));
+        }
         Ok(Self { name: spec.name.clone(), base, target, rules, shown, timeouts: spec.timeouts, max_response })
     }
 

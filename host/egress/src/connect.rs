@@ -14,10 +14,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{self, Connected};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use crate::address;
 use crate::error::SendErrorKind;
 use crate::host::{Destination, JudgedHost};
-use crate::network::{Dialer, Resolver};
+use crate::network::{Connection, Dialer, Resolver};
 
 /// The pause before the next address is tried beside the last (RFC 8305 recommends 250 ms).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -124,10 +123,11 @@ impl Inner {
             return Err(ConnectFailure { kind: SendErrorKind::Denied, message });
         };
         let addresses = self.resolve(&target.host).await?;
-        let tcp =
-            dial(self.dialer.as_ref(), addresses).await.map_err(|error| failed(format!("no connection: {error}")))?;
-        let Some(name) = &target.server_name else { return Ok(Stream::Plain(TokioIo::new(tcp))) };
-        let tls = self.tls.connect(name.clone(), tcp).await.map_err(|error| failed(format!("TLS failed: {error}")))?;
+        let dialled = dial(self.dialer.as_ref(), addresses).await;
+        let dialled = dialled.map_err(|error| failed(format!("no connection: {error}")))?;
+        let Some(name) = &target.server_name else { return Ok(Stream::Plain(TokioIo::new(dialled))) };
+        let tls =
+            self.tls.connect(name.clone(), dialled).await.map_err(|error| failed(format!("TLS failed: {error}")))?;
         Ok(Stream::Tls(Box::new(TokioIo::new(tls))))
     }
 
@@ -160,7 +160,7 @@ fn judge_all(name: &str, mut answers: impl Iterator<Item = IpAddr>) -> Result<()
 }
 
 /// Tries the addresses in order, the next one beside the last when that one is slow or has failed.
-async fn dial(dialer: &dyn Dialer, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+async fn dial(dialer: &dyn Dialer, addresses: Vec<SocketAddr>) -> io::Result<Connection> {
     let mut waiting = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
     attempts.extend(waiting.next().map(|address| dialer.dial(address)));
@@ -183,11 +183,11 @@ async fn dial(dialer: &dyn Dialer, addresses: Vec<SocketAddr>) -> io::Result<Tcp
 
 /// A connection.
 pub(crate) enum Stream {
-    Plain(TokioIo<TcpStream>),
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    Plain(TokioIo<Connection>),
+    Tls(Box<TokioIo<TlsStream<Connection>>>),
 }
 
-impl Connection for Stream {
+impl connect::Connection for Stream {
     fn connected(&self) -> Connected {
         match self {
             Self::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {

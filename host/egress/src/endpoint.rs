@@ -1,12 +1,13 @@
-//! One request: judge, compose, inject, send, cap, scrub.
+//! One request: judge, compose, inject, wait for a turn, sign, send, cap, scrub.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, USER_AGENT,
 };
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -18,7 +19,8 @@ use crate::compiled::{Compiled, query_names};
 use crate::connect::ConnectFailure;
 use crate::error::{SendError, SendErrorKind};
 use crate::gate::{Limits, Way};
-use crate::headers;
+use crate::headers::{self, PROXY_STATUS};
+use crate::limiter::{Limiter, NoTurn};
 use crate::path::RelativePath;
 use crate::scrub::shorten;
 use crate::webhook;
@@ -26,6 +28,8 @@ use crate::webhook;
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("sgen-connectors/", env!("CARGO_PKG_VERSION")));
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const WEBHOOK_ID: &str = "webhook-id";
+/// A response that an intermediary makes without asking the next one (RFC 9209, 2.3). The SDK knows it by its first word.
+const REFUSED: &str = "sgen-host; error=proxy_internal_response; details=\"rate\"";
 
 /// The longest path quoted in a message, in bytes.
 const QUOTED: usize = 200;
@@ -54,16 +58,35 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+/// What became of a request.
+#[derive(Debug)]
+pub struct Sent {
+    /// The response, or why there is none.
+    pub answer: Result<Response, SendError>,
+    /// How long it waited for its turn under the vendor's rate.
+    pub waited: Duration,
+    /// Whether there was no turn in time. Nothing was sent then, and the answer is the gate's own: 429 with `retry-after`,
+    /// marked by `proxy-status`.
+    pub refused: bool,
+}
+
 /// A capability to send requests to one base URL with one credential.
 pub struct Endpoint {
     compiled: Compiled,
     injection: Injection,
+    limiter: Option<Arc<Limiter>>,
     way: Arc<Way>,
 }
 
+/// A request that is decided, but for the signature, which has a time in it.
+struct Prepared {
+    head: http::Request<()>,
+    body: Bytes,
+}
+
 impl Endpoint {
-    pub(crate) fn new(compiled: Compiled, injection: Injection, way: Arc<Way>) -> Self {
-        Self { compiled, injection, way }
+    pub(crate) fn new(compiled: Compiled, injection: Injection, limiter: Option<Arc<Limiter>>, way: Arc<Way>) -> Self {
+        Self { compiled, injection, limiter, way }
     }
 
     /// The endpoint's name in the manifest.
@@ -72,23 +95,58 @@ impl Endpoint {
         &self.compiled.name
     }
 
-    /// Sends one request and waits for its whole response. Dropping the future gives the request up.
+    /// How long the vendor's rate would hold back a request that came now, at least.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        self.limiter.as_ref().map_or(Duration::ZERO, |limiter| limiter.delay())
+    }
+
+    /// Sends one request and waits for its whole response, and before that for its turn. Dropping the future gives the
+    /// request up.
     ///
     /// # Errors
     /// [`SendError`] says why there is no response, and whether the downstream may have acted.
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
-        let result = match self.outgoing(request) {
+        self.send_by(request, None).await.answer
+    }
+
+    /// Sends one request, if its turn under the vendor's rate comes by `turn_by`; a request that need not wait goes in any
+    /// case. The wait is none of the downstream's time: the endpoint's time limits begin with the turn.
+    pub async fn send_by(&self, request: Request, turn_by: Option<Instant>) -> Sent {
+        let prepared = match self.prepare(request) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.sent(Err(error), Duration::ZERO),
+        };
+        let mut waited = Duration::ZERO;
+        let mut turn = None;
+        if let Some(limiter) = &self.limiter {
+            let asked = Instant::now();
+            let answer = limiter.turn(turn_by).await;
+            waited = asked.elapsed();
+            match answer {
+                Ok(given) => turn = Some(given),
+                Err(no_turn) => return Sent { answer: Ok(refusal(&no_turn)), waited, refused: true },
+            }
+        }
+        let answer = match self.sign(prepared) {
             Ok(outgoing) => self.exchange(outgoing).await,
             Err(error) => Err(error),
         };
-        result.map_err(|SendError { kind, message }| {
-            let message = self.way.scrubber.text(format!("endpoint {}: {message}", self.compiled.name));
-            SendError { kind, message }
-        })
+        // It counts until here, however long the request was on its way.
+        drop(turn);
+        self.sent(answer, waited)
     }
 
-    /// Everything that is decided before anything is sent.
-    fn outgoing(&self, request: Request) -> Result<http::Request<Full<Bytes>>, SendError> {
+    fn sent(&self, answer: Result<Response, SendError>, waited: Duration) -> Sent {
+        let answer = answer.map_err(|SendError { kind, message }| {
+            let message = self.way.scrubber.text(format!("endpoint {}: {message}", self.compiled.name));
+            SendError { kind, message }
+        });
+        Sent { answer, waited, refused: false }
+    }
+
+    /// Everything that is decided before anything is sent, and before a turn is asked for.
+    fn prepare(&self, request: Request) -> Result<Prepared, SendError> {
         let Request { method, path, headers, body } = request;
         let Limits { request_body, request_headers, request_header_bytes, .. } = self.way.limits;
         let relative = RelativePath::parse(&path)
@@ -108,21 +166,21 @@ impl Endpoint {
             .map_err(|reason| denied(format!("the connector's request is refused: {reason}")))?;
         map.insert(USER_AGENT, AGENT);
         map.insert(ACCEPT_ENCODING, IDENTITY);
-        let pair = self.inject(&mut map, &relative, &body)?;
+        let pair = self.inject(&mut map, &relative)?;
         let uri = self
             .compiled
             .base
             .compose(relative, pair)
             .ok_or_else(|| denied("the composed URL is too long".to_owned()))?;
-        let mut outgoing = http::Request::new(Full::new(Bytes::from(body)));
-        *outgoing.method_mut() = method;
-        *outgoing.uri_mut() = uri;
-        *outgoing.headers_mut() = map;
-        Ok(outgoing)
+        let mut head = http::Request::new(());
+        *head.method_mut() = method;
+        *head.uri_mut() = uri;
+        *head.headers_mut() = map;
+        Ok(Prepared { head, body: Bytes::from(body) })
     }
 
     /// Puts the credential in. Answers what goes into the query.
-    fn inject(&self, map: &mut HeaderMap, relative: &RelativePath<'_>, body: &[u8]) -> Result<Option<&str>, SendError> {
+    fn inject(&self, map: &mut HeaderMap, relative: &RelativePath<'_>) -> Result<Option<&str>, SendError> {
         match &self.injection {
             Injection::None => {}
             Injection::Unusable(reason) => return Err(SendError::new(SendErrorKind::Credential, reason)),
@@ -137,22 +195,29 @@ impl Endpoint {
                 }
                 return Ok(Some(pair));
             }
-            Injection::Signature(signer) => {
-                let id = map.get(WEBHOOK_ID).and_then(|id| id.to_str().ok()).filter(|id| webhook::id_is_sound(id));
-                let Some(id) = id else {
+            Injection::Signature(_) => {
+                if webhook_id(map).is_none() {
                     return Err(denied(
                         "a signed request needs the header webhook-id: 1 to 256 letters, digits, '-', '_', '.' or ':'"
                             .to_owned(),
                     ));
-                };
-                let signed = signer.sign(id, self.way.clock.now(), body);
-                let (timestamp, signature) = signed
-                    .ok_or_else(|| SendError::new(SendErrorKind::Credential, "the request could not be signed"))?;
-                map.insert("webhook-timestamp", timestamp);
-                map.insert("webhook-signature", signature);
+                }
             }
         }
         Ok(None)
+    }
+
+    /// Signs, when the endpoint's credential does. Receivers refuse an old time, so this comes after the wait for a turn.
+    fn sign(&self, prepared: Prepared) -> Result<http::Request<Full<Bytes>>, SendError> {
+        let Prepared { mut head, body } = prepared;
+        if let Injection::Signature(signer) = &self.injection {
+            let signed = webhook_id(head.headers()).and_then(|id| signer.sign(id, self.way.clock.now(), &body));
+            let (timestamp, signature) =
+                signed.ok_or_else(|| SendError::new(SendErrorKind::Credential, "the request could not be signed"))?;
+            head.headers_mut().insert("webhook-timestamp", timestamp);
+            head.headers_mut().insert("webhook-signature", signature);
+        }
+        Ok(head.map(|()| Full::new(body)))
     }
 
     async fn exchange(&self, outgoing: http::Request<Full<Bytes>>) -> Result<Response, SendError> {
@@ -273,6 +338,27 @@ impl Endpoint {
         }
         let message = format!("the connection to {host} broke ({deepest}); the downstream may have acted");
         SendError::new(SendErrorKind::Reset, message)
+    }
+}
+
+fn webhook_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(WEBHOOK_ID).and_then(|id| id.to_str().ok()).filter(|id| webhook::id_is_sound(id))
+}
+
+/// The gate's own answer to a request that gets no turn in time. Connectors take it for what it is, an instance that sends
+/// more than the vendor admits: rate-limited, with the time to wait.
+fn refusal(no_turn: &NoTurn) -> Response {
+    // Whole seconds (RFC 9110, 10.2.3), rounded up: whoever waits for so long finds the turn come.
+    let seconds = no_turn.wait.as_millis().div_ceil(1000).max(1);
+    let header = |name: HeaderName, value: String| (name.as_str().to_owned(), value);
+    Response {
+        status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
+        headers: vec![
+            header(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+            header(RETRY_AFTER, seconds.to_string()),
+            (PROXY_STATUS.to_owned(), REFUSED.to_owned()),
+        ],
+        body: no_turn.to_string().into_bytes(),
     }
 }
 

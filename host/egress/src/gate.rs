@@ -22,6 +22,7 @@ use crate::connect::Connector;
 use crate::endpoint::Endpoint;
 use crate::error::{GateError, SendError, SendErrorKind};
 use crate::host::DevelopmentHosts;
+use crate::limiter::Limiters;
 use crate::network::{Dialer, Resolver};
 use crate::scrub::{Scrubber, shorten};
 use crate::spec::EndpointSpec;
@@ -97,6 +98,7 @@ pub struct Gate {
     resolver: Arc<dyn Resolver>,
     dialer: Arc<dyn Dialer>,
     clock: Arc<dyn Clock>,
+    limiters: Limiters,
 }
 
 impl Gate {
@@ -126,11 +128,19 @@ impl Gate {
                 });
             }
         }
-        Ok(Arc::new(Self { development_hosts, limits, tls: tls_config(tls)?, resolver, dialer, clock }))
+        Ok(Arc::new(Self {
+            development_hosts,
+            limits,
+            tls: tls_config(tls)?,
+            resolver,
+            dialer,
+            clock,
+            limiters: Limiters::default(),
+        }))
     }
 
     /// Grants a connector instance its endpoints. The grant has connections and TLS sessions of its own: nothing of them is
-    /// ever shared with another grant.
+    /// ever shared with another grant. What it shares with the other grants of the same instance is the vendor's rate.
     ///
     /// A credential that is missing or unusable does not refuse the grant; each request that needs it answers
     /// [`SendErrorKind::Credential`].
@@ -150,7 +160,7 @@ impl Gate {
         for spec in &endpoints {
             let endpoint = Compiled::new(spec, &self.development_hosts)?;
             targets.insert(endpoint.base.origin(), endpoint.target.clone());
-            compiled.push((endpoint, Injection::prepare(spec.auth.as_ref(), &credentials)));
+            compiled.push((endpoint, Injection::prepare(spec.auth.as_ref(), &credentials), spec.rate));
         }
         let way = Arc::new(Way {
             client: self.client(targets),
@@ -160,9 +170,10 @@ impl Gate {
             turns: Semaphore::new(self.limits.concurrent_requests),
         });
         let mut granted = BTreeMap::new();
-        for (endpoint, injection) in compiled {
+        for (endpoint, injection, rate) in compiled {
             let name = endpoint.name.clone();
-            let endpoint = Arc::new(Endpoint::new(endpoint, injection, Arc::clone(&way)));
+            let limiter = rate.map(|rate| self.limiters.of(instance, &name, rate));
+            let endpoint = Arc::new(Endpoint::new(endpoint, injection, limiter, Arc::clone(&way)));
             if granted.insert(name.clone(), endpoint).is_some() {
                 return Err(GateError::Endpoint { name, reason: "it is granted twice".to_owned(), base: false });
             }
@@ -212,6 +223,13 @@ impl Grant {
     #[must_use]
     pub fn instance(&self) -> &InstanceId {
         &self.instance
+    }
+
+    /// How long the vendor's rate would hold back a request that came now, at least; of several endpoints the longest.
+    /// Nothing when a request could go at once.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        self.endpoints.values().map(|endpoint| endpoint.delay()).max().unwrap_or_default()
     }
 
     /// The endpoint that the manifest calls `name`.

@@ -111,9 +111,15 @@ pub(crate) fn visible(name: &str) -> bool {
         || name.starts_with("ratelimit-")
 }
 
+/// The header by which the gate marks a response of its own (RFC 9209, 2.1). A downstream's is never shown.
+pub(crate) const PROXY_STATUS: &str = "proxy-status";
+
 /// Whether a manifest may add a response header to the visible ones. Cookies and challenges carry credentials.
 pub(crate) fn may_be_shown(name: &str) -> bool {
-    !matches!(name, "set-cookie" | "set-cookie2" | "www-authenticate" | "proxy-authenticate" | "authentication-info")
+    !matches!(
+        name,
+        "set-cookie" | "set-cookie2" | "www-authenticate" | "proxy-authenticate" | "authentication-info" | PROXY_STATUS
+    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! follows no redirect, and scrubs what comes back. Pools, TLS sessions included, belong to one [`Grant`], that is to one
 //! connector instance.
 //!
-//! Policy is pure and apart from I/O: [`address`], `host`, `path`, `headers`, `scrub`, `webhook` know no socket. Name
+//! A vendor's rate is kept here, per connector instance and endpoint, whatever a batch becomes: a request over it waits for
+//! its turn, or is answered by the gate itself.
+//!
+//! Policy is pure and apart from I/O: [`address`], `host`, `path`, `headers`, `scrub`, `webhook`, `window` know no socket. Name
 //! resolution, dialling and time come in through seams ([`Resolver`], [`Dialer`], [`sgen_model::Clock`]). Nothing here reads
 //! the environment, so proxy variables have no effect.
 
@@ -18,17 +21,19 @@ mod error;
 mod gate;
 mod headers;
 mod host;
+mod limiter;
 mod network;
 mod path;
 mod scrub;
 mod spec;
 mod webhook;
+mod window;
 
-pub use endpoint::{Endpoint, Request, Response};
+pub use endpoint::{Endpoint, Request, Response, Sent};
 pub use error::{GateError, SendError, SendErrorKind};
 pub use gate::{Gate, GateConfig, Grant, Limits, TlsTrust};
 pub use http::Method;
-pub use network::{Dialer, Resolver, SystemResolver, TcpDialer};
+pub use network::{Connection, Dialer, Duplex, Resolver, SystemResolver, TcpDialer};
 pub use rustls::pki_types::CertificateDer;
 pub use scrub::Scrubber;
-pub use spec::{AllowRule, Auth, EndpointSpec, Timeouts};
+pub use spec::{AllowRule, Auth, EndpointSpec, Rate, Timeouts};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -14,10 +15,19 @@ pub trait Resolver: Send + Sync + 'static {
     fn resolve(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Vec<SocketAddr>>>;
 }
 
+/// What carries bytes to a downstream and back: a TCP stream, or a simulation's pipe in memory.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+
+/// A connection, whatever carries it. Vectored writes reach what is inside; beside a system call, the call through the
+/// box is nothing.
+pub type Connection = Box<dyn Duplex>;
+
 /// Opens connections.
 pub trait Dialer: Send + Sync + 'static {
     /// Connects to exactly this address, which the gate has judged.
-    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Connection>>;
 }
 
 /// The system's resolver, with a bound on concurrent look-ups: each holds a thread, also after its caller gave up.
@@ -64,12 +74,12 @@ impl Resolver for SystemResolver {
 pub struct TcpDialer;
 
 impl Dialer for TcpDialer {
-    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             // A request is written whole; waiting for more to send only delays it.
             stream.set_nodelay(true)?;
-            Ok(stream)
+            Ok(Box::new(stream) as Connection)
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What the signed manifest, together with an instance's settings, says of an endpoint. Plain data; judged when granted.
 
+use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::Method;
@@ -26,6 +28,8 @@ pub struct EndpointSpec {
     pub timeouts: Timeouts,
     /// The largest response body, in bytes.
     pub max_response: u64,
+    /// How many requests the downstream takes of one connector instance; `None` when it does not say.
+    pub rate: Option<Rate>,
 }
 
 impl EndpointSpec {
@@ -40,7 +44,23 @@ impl EndpointSpec {
             response_headers: Vec::new(),
             timeouts: Timeouts::default(),
             max_response: 1024 * 1024,
+            rate: None,
         }
+    }
+}
+
+/// A downstream's limit: in no time as long as `per` does it get more than `requests`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests, also those that fail.
+    pub requests: NonZeroU32,
+    /// In this time, more than nothing.
+    pub per: Duration,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests per {:?}", self.requests, self.per)
     }
 }
 

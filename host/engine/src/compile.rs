@@ -41,6 +41,25 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Arc<Self>, EngineError> {
         let engine = build(&config.limits)?;
         let deadlines = ticker::start(&engine)?;
+        Self::with_deadlines(config, engine, deadlines)
+    }
+
+    /// Sets an engine up that knows no time: nothing ends an invocation that takes long, and none yields to others in
+    /// between. What happens then depends on nothing but what goes in, which is what a simulation on paused time needs.
+    /// Never for a host: a runaway guest would hold its thread for ever.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn timeless(config: EngineConfig) -> Result<Arc<Self>, EngineError> {
+        let engine = build(&config.limits)?;
+        Self::with_deadlines(config, engine, ticker::Deadlines::never())
+    }
+
+    fn with_deadlines(
+        config: EngineConfig,
+        engine: wasmtime::Engine,
+        deadlines: ticker::Deadlines,
+    ) -> Result<Arc<Self>, EngineError> {
         let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let configuration = hasher.finish();

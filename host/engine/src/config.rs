@@ -28,6 +28,9 @@ pub struct Limits {
     pub cpu: Duration,
     /// Time from start to end, responses included.
     pub wall: Duration,
+    /// From the start, the time within which its requests get their turns under the vendor's rate, or are refused. It leaves
+    /// time for the responses, and it bounds how long an instance is kept for nothing but waiting.
+    pub turns: Duration,
     /// Stack for guest code, in bytes.
     pub stack: usize,
     /// Resource handles held at a time.
@@ -61,6 +64,7 @@ impl Default for Limits {
             table_elements: 10_000,
             cpu: Duration::from_secs(2),
             wall: Duration::from_secs(120),
+            turns: Duration::from_secs(30),
             stack: 512 << 10,
             handles: 256,
             call_bytes: 16 << 20,

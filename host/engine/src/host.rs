@@ -1,11 +1,13 @@
 //! What a component may ask of the host: endpoints of its grant, and its log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use http::Method;
-use sgen_egress::{Endpoint, Grant, Request, Response, SendError, SendErrorKind};
+use sgen_egress::{Endpoint, Grant, Request, SendError, SendErrorKind, Sent};
+use tokio::time::Instant;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -23,6 +25,7 @@ pub struct OpenEndpoint(Arc<Endpoint>);
 pub(crate) struct State {
     pub(crate) limiter: StoreLimits,
     pub(crate) lines: Lines,
+    pub(crate) held: Held,
     table: ResourceTable,
     wasi: Option<WasiCtx>,
     grant: Arc<Grant>,
@@ -31,6 +34,16 @@ pub(crate) struct State {
     concurrent: usize,
     cpu_ticks_left: u64,
     waited: bool,
+    turn_by: Instant,
+}
+
+/// What keeping to the vendor's rate cost an invocation. None of it is the downstream's doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How long its requests waited for their turns; of those sent together, the longest wait.
+    pub waited: Duration,
+    /// How many got no turn in time: the gate answered them itself, and nothing was sent.
+    pub refused: u32,
 }
 
 impl State {
@@ -48,6 +61,7 @@ impl State {
                 .trap_on_grow_failure(true)
                 .build(),
             lines: Lines::new(limits.log_lines, limits.log_bytes),
+            held: Held::default(),
             table,
             wasi: None,
             grant,
@@ -56,6 +70,8 @@ impl State {
             concurrent: limits.concurrent_requests,
             cpu_ticks_left: u64::try_from(ticks).unwrap_or(u64::MAX),
             waited: false,
+            // Whatever is configured: half of the time is for what comes after the turns.
+            turn_by: Instant::now() + limits.turns.min(limits.wall / 2),
         }
     }
 
@@ -85,11 +101,9 @@ impl State {
         }
     }
 
-    fn hand_over(
-        &mut self,
-        answer: Result<Response, SendError>,
-    ) -> wasmtime::Result<Result<egress::Response, egress::SendError>> {
-        let response = match answer {
+    fn hand_over(&mut self, sent: Sent) -> wasmtime::Result<Result<egress::Response, egress::SendError>> {
+        self.held.refused = self.held.refused.saturating_add(u32::from(sent.refused));
+        let response = match sent.answer {
             Ok(response) => response,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -120,8 +134,9 @@ impl egress::HostEndpoint for State {
     ) -> wasmtime::Result<Result<egress::Response, egress::SendError>> {
         self.take_requests(1)?;
         let endpoint = self.table.get(&endpoint)?.0.clone();
-        let answer = endpoint.send(request.into()).await;
-        self.hand_over(answer)
+        let sent = endpoint.send_by(request.into(), Some(self.turn_by)).await;
+        self.held.waited = self.held.waited.saturating_add(sent.waited);
+        self.hand_over(sent)
     }
 
     async fn send_all(
@@ -131,20 +146,25 @@ impl egress::HostEndpoint for State {
     ) -> wasmtime::Result<Vec<Result<egress::Response, egress::SendError>>> {
         self.take_requests(requests.len())?;
         let endpoint = self.table.get(&endpoint)?.0.clone();
+        let turn_by = Some(self.turn_by);
         let mut answers = Vec::with_capacity(requests.len());
+        let mut waited = Duration::ZERO;
         if requests.len() <= self.concurrent {
             // The usual case: all at once, in one allocation.
-            for answer in join_all(requests.into_iter().map(|request| endpoint.send(request.into()))).await {
-                answers.push(self.hand_over(answer)?);
+            for sent in join_all(requests.into_iter().map(|request| endpoint.send_by(request.into(), turn_by))).await {
+                waited = waited.max(sent.waited);
+                answers.push(self.hand_over(sent)?);
             }
-            return Ok(answers);
+        } else {
+            let mut waiting = requests.into_iter().map(|request| endpoint.send_by(request.into(), turn_by));
+            let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(self.concurrent).collect();
+            while let Some(sent) = under_way.next().await {
+                waited = waited.max(sent.waited);
+                answers.push(self.hand_over(sent)?);
+                under_way.extend(waiting.next());
+            }
         }
-        let mut waiting = requests.into_iter().map(|request| endpoint.send(request.into()));
-        let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(self.concurrent).collect();
-        while let Some(answer) = under_way.next().await {
-            answers.push(self.hand_over(answer)?);
-            under_way.extend(waiting.next());
-        }
+        self.held.waited = self.held.waited.saturating_add(waited);
         Ok(answers)
     }
 

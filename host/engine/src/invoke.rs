@@ -1,6 +1,7 @@
 //! One invocation: a fresh instance, one call, gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sgen_egress::Grant;
 use sgen_model::{Choice, DownstreamAccount, Failure, FailureClass, Finding, Outcome, Verdict};
@@ -10,6 +11,7 @@ use crate::bindings::exports::sgen::connector::{choices, delivery, health};
 use crate::bindings::sgen::connector::failures;
 use crate::component::Component;
 use crate::error::{Fault, FaultKind, classify};
+pub use crate::host::Held;
 use crate::host::State;
 pub use crate::lines::Line;
 
@@ -35,6 +37,8 @@ pub struct Invocation<T> {
     pub result: Result<T, Fault>,
     /// The connector's log.
     pub log: Vec<Line>,
+    /// What keeping to the vendor's rate cost it.
+    pub held: Held,
 }
 
 /// A component with the grant of one connector instance: what can be invoked.
@@ -49,6 +53,13 @@ impl Invoker {
     #[must_use]
     pub fn new(component: Component, grant: Arc<Grant>) -> Self {
         Self { component, grant }
+    }
+
+    /// How long the vendor's rate would hold back a request that came now, at least. An invocation that begins before that
+    /// does nothing but wait.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        self.grant.delay()
     }
 
     /// Makes an instance and drops it: what every invocation costs before it does anything.
@@ -155,6 +166,7 @@ impl Invoker {
             return Invocation {
                 result: Err(Fault::new(FaultKind::Instantiate, "the engine is closed")),
                 log: Vec::new(),
+                held: Held::default(),
             };
         };
         let mut store = Store::new(&engine.engine, State::new(&engine.limits, self.grant.clone()));
@@ -171,6 +183,7 @@ impl Invoker {
         });
         // Epochs do not fire inside host calls, so there is an outer deadline.
         let result = engine.deadlines.enforce(engine.limits.wall, call(&mut store)).await;
+        let held = store.data().held;
         let lines = std::mem::replace(&mut store.data_mut().lines, crate::lines::Lines::new(0, 0));
         let result = match result {
             Some(Ok(answer)) => Ok(answer),
@@ -186,7 +199,7 @@ impl Invoker {
                 format!("the connector did not answer within {} s", engine.limits.wall.as_secs_f32()),
             )),
         };
-        Invocation { result, log: lines.finish() }
+        Invocation { result, log: lines.finish(), held }
     }
 }
 

@@ -19,4 +19,4 @@ pub use compile::{Engine, Loaded};
 pub use component::Component;
 pub use config::{EngineConfig, Limits};
 pub use error::{EngineError, Fault, FaultKind};
-pub use invoke::{Event, Invocation, Invoker, Line};
+pub use invoke::{Event, Held, Invocation, Invoker, Line};

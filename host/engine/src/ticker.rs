@@ -23,6 +23,11 @@ struct Waiting {
 }
 
 impl Deadlines {
+    /// Deadlines that nobody watches.
+    pub(crate) fn never() -> Self {
+        Self::default()
+    }
+
     /// Runs a call for at most `limit`, to the next tick. Dropping the call drops its instance.
     pub(crate) async fn enforce<T>(&self, limit: Duration, call: impl Future<Output = T>) -> Option<T> {
         let (handle, registration) = AbortHandle::new_pair();

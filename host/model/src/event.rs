@@ -92,7 +92,7 @@ impl fmt::Display for Surface {
 }
 
 /// A captured event, as a site posts it and as the log keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureEvent {
     /// Chosen by the capturing side; a second event with the same id is a duplicate.
@@ -110,6 +110,24 @@ pub struct CaptureEvent {
 }
 
 impl CaptureEvent {
+    /// Its size, in bytes: of names and values, without the marks that JSON needs. What the retention by size counts.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        fn size(value: &Value) -> usize {
+            match value {
+                Value::String(text) => text.len(),
+                Value::Array(items) => items.iter().map(size).fold(0, usize::saturating_add),
+                Value::Object(map) => members(map),
+                Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+            }
+        }
+        fn members(map: &Map<String, Value>) -> usize {
+            map.iter().map(|(name, value)| name.len().saturating_add(size(value))).fold(0, usize::saturating_add)
+        }
+        let own = self.id.as_str().len().saturating_add(self.surface.name.len()).saturating_add(16);
+        own.saturating_add(members(&self.fields)).saturating_add(members(&self.context)) as u64
+    }
+
     /// The largest event, in bytes of JSON.
     pub const SIZE_LIMIT: usize = 256 * 1024;
     /// The most fields (and context entries), counted at every depth.

@@ -234,6 +234,20 @@ pub struct Verdict {
     pub failure: Option<Failure>,
 }
 
+impl Verdict {
+    /// Whether any question was answered with no. What cannot be verified is no fault.
+    #[must_use]
+    pub fn found_fault(&self) -> bool {
+        [self.reachable, self.authorised, self.permitted, self.target_exists].contains(&Finding::No)
+    }
+
+    /// Whether the downstream was found able to take deliveries: nothing is wrong, and it was really asked.
+    #[must_use]
+    pub fn found_sound(&self) -> bool {
+        !self.found_fault() && self.reachable == Finding::Yes && self.authorised == Finding::Yes
+    }
+}
+
 /// The answer to one question of a health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -189,6 +189,12 @@ impl EventId {
         }
     }
 
+    /// The id of an event whose own cannot be read: its position in the log.
+    #[must_use]
+    pub fn numbered(sequence: Sequence) -> Self {
+        Self(format!("position-{sequence}").into())
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

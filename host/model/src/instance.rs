@@ -30,6 +30,9 @@ pub struct ConnectorInstance {
     pub mapping: FieldMapping,
     /// The surfaces it takes.
     pub scope: Scope,
+    /// In which order its events are delivered.
+    #[serde(default, skip_serializing_if = "Order::is_none")]
+    pub order: Order,
     /// Whether it takes events.
     pub enabled: bool,
     /// A reference per filled slot; never the secret.
@@ -40,6 +43,35 @@ pub struct ConnectorInstance {
     pub updated_at: Timestamp,
     /// Counts changes, for conditional updates.
     pub revision: u64,
+}
+
+/// In which order the events of an instance are delivered. Written `"none"` or `{"key": "email"}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Each event as soon as it can be: a retry does not hold up what was captured after it.
+    #[default]
+    None,
+    /// Events with the same value in this mapped field one after another, in capture order, retries included; others go
+    /// on. An event without the field is not held.
+    Key(String),
+}
+
+impl Order {
+    /// Whether there is none to keep.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The mapped field by which events are kept in order.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Key(field) => Some(field),
+        }
+    }
 }
 
 /// What may be shown and audited of a credential.
@@ -59,13 +91,31 @@ pub struct CredentialRef {
 pub enum InstanceState {
     /// Takes and delivers events.
     Active,
+    /// Delivers, but something waits for triage or the last health check found fault.
+    Degraded(PauseCause),
+    /// The downstream fails as a whole: single attempts are made until it answers again.
+    Failing(PauseCause),
     /// Enabled, but delivery waits for the operator.
     Paused(PauseCause),
     /// Takes no events.
     Disabled,
 }
 
-/// Why a lane waits.
+impl InstanceState {
+    /// The state as in JSON.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Degraded(_) => "degraded",
+            Self::Failing(_) => "failing",
+            Self::Paused(_) => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// Why an instance is not simply active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseCause {
     /// Since when.

@@ -17,7 +17,7 @@ pub use failure::{Choice, DownstreamAccount, Failure, FailureClass, Fault, Findi
 pub use id::{
     AccountId, ConnectorId, Environment, EventId, IdError, InstanceId, OperatorId, Place, Sequence, SiteId, SlotName,
 };
-pub use instance::{ConnectorInstance, CredentialRef, InstanceState, PauseCause};
+pub use instance::{ConnectorInstance, CredentialRef, InstanceState, Order, PauseCause};
 pub use mapping::{FieldMapping, MappingSource};
 pub use scope::Scope;
 pub use seam::{Clock, Entropy, EntropyError, SystemClock, SystemEntropy};

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     /// Reads the audit log of a host that is stopped.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Looks at the store of a host that is stopped.
+    /// Looks at the store, backs it up and restores it.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Makes vault keys.
@@ -71,8 +71,37 @@ pub(crate) enum AuditCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Reads every record, verifies its checksum, and verifies every audit log.
+    /// Reads every record, verifies its checksum, and verifies every audit log. The host has to be stopped.
     Check(ConfigFile),
+    /// Writes all that the store holds at one moment into a file. The host may run: it is then asked for it.
+    ///
+    /// The file is verified before it gets its name. What is sealed stays sealed in it; the vault key is not in it and has
+    /// to be kept apart.
+    Backup {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The file to make, readable by this user only. An existing file is refused.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Makes the store from a backup file, whose digest is verified first.
+    ///
+    /// The folder of the store has to be absent or empty. The store appears in it complete or not at all.
+    Restore {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The backup file.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Writes every entry as one JSON object a line. The host has to be stopped; `backup` is for one that runs.
+    Export {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Where to write; standard output when absent. An existing file is refused.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +142,10 @@ mod tests {
             "audit export --config f --site acme",
             "audit export --config f --site platform --out o",
             "store check --config f",
+            "store backup --config f --out o",
+            "store restore --config f --from b",
+            "store export --config f",
+            "store export --config f --out o",
             "keys generate --out f",
             "token generate --out f",
         ] {

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use sgen_audit::AuditLog;
 use sgen_catalog::{Catalog, Floor};
 use sgen_model::{Clock as _, SiteId, SystemClock, SystemEntropy};
-use sgen_store::{EmbeddedStore, Options};
+use sgen_store::{EmbeddedStore, Options, StoreError};
 
 use crate::config::{Config, Environment};
 use crate::{releases, secrets};
@@ -52,18 +52,30 @@ pub(crate) fn export_audit(config: &Path, site: &SiteId, out: Option<&Path>) -> 
     if !audit.sites()?.contains(site) {
         anyhow::bail!("there are no audit records of site {site}; look at the spelling");
     }
+    let records = write_out(out, |sink| Ok(audit.export(site, sink)?))?;
+    match out {
+        Some(path) => print(&format!("{records} records of site {site} written to {}\n", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// Lets `fill` write a new file that only this user can read, or standard output.
+pub(crate) fn write_out<T>(
+    out: Option<&Path>,
+    fill: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let Some(path) = out else {
         let mut sink = BufWriter::new(std::io::stdout().lock());
-        audit.export(site, &mut sink)?;
-        return sink.flush().context("standard output cannot be written");
+        let answer = fill(&mut sink)?;
+        return sink.flush().map(|()| answer).context("standard output cannot be written");
     };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = file.with_context(|| format!("{} cannot be made; name a file that does not exist", path.display()))?;
     let mut sink = BufWriter::new(file);
-    let records = audit.export(site, &mut sink)?;
+    let answer = fill(&mut sink)?;
     let file = sink.into_inner().map_err(|e| e.into_error());
     file.and_then(|file| file.sync_all()).with_context(|| format!("{} cannot be written", path.display()))?;
-    print(&format!("{records} records of site {site} written to {}\n", path.display()))
+    Ok(answer)
 }
 
 /// `store check`
@@ -111,19 +123,31 @@ pub(crate) fn generate_platform_token(out: &Path) -> anyhow::Result<()> {
     print(&format!("a platform token is in {}\n", out.display()))
 }
 
-/// Opens a store that is there already: looking at one must not make one.
-fn open_store(config: &Path) -> anyhow::Result<EmbeddedStore> {
+/// Opens the store that a configuration names.
+pub(crate) fn open_store(config: &Path) -> anyhow::Result<EmbeddedStore> {
     let (environment, _) = Environment::read(std::env::vars_os());
     let path = Config::load(config, &environment)?.store.path;
-    let filled = std::fs::read_dir(&path).map(|mut entries| entries.next().is_some());
+    Ok(open_existing(&path)?.with_context(|| {
+        format!("there is no store in {}; look at store.path in {}", path.display(), config.display())
+    })?)
+}
+
+/// Opens a store that is there already, and leaves it as it is: looking at one must neither make nor rewrite one.
+pub(crate) fn open_existing(path: &Path) -> Result<Option<EmbeddedStore>, StoreError> {
+    let filled = std::fs::read_dir(path).map(|mut entries| entries.next().is_some());
     if !filled.unwrap_or(false) {
-        anyhow::bail!("there is no store in {}; look at store.path in {}", path.display(), config.display());
+        return Ok(None);
     }
-    Ok(EmbeddedStore::open(&path, &Options { patience: PATIENCE, ..Options::default() })?)
+    EmbeddedStore::open(path, &options()).map(Some)
+}
+
+/// How a command opens a store.
+pub(crate) fn options() -> Options {
+    Options { patience: PATIENCE, compact_above: None, ..Options::default() }
 }
 
 /// Writes to standard output; a reader that went away is an error like any other.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output cannot be written")
 }

@@ -3,6 +3,7 @@
 //! Wiring only: it reads the configuration and the environment, makes the parts and hands them to each other. Exit status
 //! 0 for success, 1 for a failure, 2 for a command line or a configuration that has to be corrected.
 
+mod backup_client;
 mod cli;
 mod commands;
 mod config;
@@ -12,6 +13,7 @@ mod process;
 mod releases;
 mod secrets;
 mod serve;
+mod store_commands;
 
 use std::process::ExitCode;
 
@@ -43,7 +45,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(AuditCommand::Export { config, site, out }) => {
             commands::export_audit(&config.config, &site, out.as_deref())
         }
-        Command::Store(StoreCommand::Check(config)) => commands::check_store(&config.config),
+        Command::Store(command) => match command {
+            StoreCommand::Check(config) => commands::check_store(&config.config),
+            StoreCommand::Backup { config, out } => store_commands::back_up(&config.config, &out),
+            StoreCommand::Restore { config, from } => store_commands::restore(&config.config, &from),
+            StoreCommand::Export { config, out } => store_commands::export(&config.config, out.as_deref()),
+        },
         Command::Keys(KeysCommand::Generate(file)) => commands::generate_key(&file.out),
         Command::Token(TokenCommand::Generate(file)) => commands::generate_platform_token(&file.out),
     }

@@ -20,16 +20,24 @@ const FILE_LIMIT: u64 = 4096;
 /// # Errors
 /// [`ConfigError`], which says how to give one.
 pub(crate) fn platform_token_digest(handed: Option<SecretBytes>, file: Option<&Path>) -> Result<[u8; 32], ConfigError> {
-    let secret = match (handed, file) {
-        (Some(secret), _) => secret,
-        (None, Some(path)) => read(path)?,
-        (None, None) => return Err(ConfigError::NoPlatformToken),
-    };
+    let secret = platform_token(handed, file)?;
     let token = secret.expose().trim_ascii();
     if token.len() < LEAST {
         return Err(ConfigError::WeakPlatformToken { length: token.len(), least: LEAST });
     }
     Ok(TokenDigest::of(token).into())
+}
+
+/// The platform's token itself, with the white space that a file ends in.
+///
+/// # Errors
+/// [`ConfigError`], which says how to give one.
+pub(crate) fn platform_token(handed: Option<SecretBytes>, file: Option<&Path>) -> Result<SecretBytes, ConfigError> {
+    match (handed, file) {
+        (Some(secret), _) => Ok(secret),
+        (None, Some(path)) => read(path),
+        (None, None) => Err(ConfigError::NoPlatformToken),
+    }
 }
 
 fn read(path: &Path) -> Result<SecretBytes, ConfigError> {

@@ -29,6 +29,9 @@ pub struct Commit {
 impl Commit {
     /// The largest value, in bytes.
     pub const VALUE_LIMIT: usize = 4 * 1024 * 1024;
+    /// The longest key, in bytes. The engine puts a page over 128 KiB into a file that it never syncs, an inner page holds
+    /// up to 256 keys, and a key may be longer by a third on disk.
+    pub const KEY_LIMIT: usize = 360;
 
     /// An empty commit.
     #[must_use]
@@ -66,6 +69,10 @@ impl Commit {
         self.ops
     }
 
+    pub(crate) fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
     /// The bytes of all keys and values.
     pub(crate) fn weight(&self) -> usize {
         self.ops.iter().map(|op| op.key.len().saturating_add(op.value.as_ref().map_or(0, Vec::len))).sum()
@@ -74,9 +81,12 @@ impl Commit {
     /// Whether the store would take it. Who keeps count of what was submitted asks before counting.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`].
+    /// [`StoreError::TooLarge`] or [`StoreError::KeyTooLong`].
     pub fn check(&self) -> Result<(), StoreError> {
         for op in &self.ops {
+            if op.key.len() > Self::KEY_LIMIT {
+                return Err(StoreError::KeyTooLong { size: op.key.len(), limit: Self::KEY_LIMIT });
+            }
             let size = op.value.as_ref().map_or(0, Vec::len);
             if size > Self::VALUE_LIMIT {
                 return Err(StoreError::TooLarge { size, limit: Self::VALUE_LIMIT });

@@ -67,12 +67,41 @@ pub enum StoreError {
         /// Bytes.
         limit: usize,
     },
+    /// A key exceeds what the store takes.
+    #[error("a key of {size} bytes exceeds the store's limit of {limit}")]
+    KeyTooLong {
+        /// Bytes.
+        size: usize,
+        /// Bytes.
+        limit: usize,
+    },
     /// A read failed.
     #[error("the store cannot be read: {0}; mend the disk, then start the host again")]
     Read(String),
     /// The sink of an export failed.
     #[error("the export cannot be written: {0}")]
     Export(String),
+    /// A backup could not be made. The store itself goes on.
+    #[error("the backup cannot be made: {0}")]
+    Backup(String),
+    /// A file is no backup, or no longer the one that was written.
+    #[error("{path} cannot be restored: {reason}. Nothing was changed; take another backup file")]
+    BadBackup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
+    /// A restore would meet something that is there already.
+    #[error(
+        "a backup is restored into an empty or absent folder only, and {path} holds {found}; move it away, or point store.path at another folder"
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// The name of what is in the way.
+        found: String,
+    },
     /// The store was closed while the commit waited.
     #[error("the store is closed")]
     Closed,

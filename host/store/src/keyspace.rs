@@ -34,11 +34,13 @@ pub enum Keyspace {
     AuditHash = 14,
     /// Failures that have been surfaced and are not resolved.
     Surfaced = 15,
+    /// Failures handed to platform support, with their facts.
+    Escalation = 16,
 }
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Site,
         Self::Access,
@@ -54,6 +56,7 @@ impl Keyspace {
         Self::Audit,
         Self::AuditHash,
         Self::Surfaced,
+        Self::Escalation,
     ];
 
     /// The name in exports and reports.
@@ -75,7 +78,18 @@ impl Keyspace {
             Self::Audit => "audit",
             Self::AuditHash => "audit-hash",
             Self::Surfaced => "surfaced",
+            Self::Escalation => "escalation",
         }
+    }
+
+    /// The keyspace with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|keyspace| keyspace.name() == name)
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|keyspace| keyspace.byte() == byte)
     }
 
     pub(crate) const fn byte(self) -> u8 {

@@ -1,22 +1,25 @@
 //! The store: one ordered, durable commit at a time, behind a small seam.
 //!
-//! [`Store`] is the seam: `submit`, `get`, `scan`, `export`; no closures and no engine's types. [`EmbeddedStore`] stands
+//! [`Store`] is the seam: `submit`, `get`, `scan`, `export`, `backup`; no closures and no engine's types. [`EmbeddedStore`] stands
 //! on sled; [`MemoryStore`] is the model that tests compare it with. Nothing above this crate knows sled.
 
+mod backup;
 mod commit;
 mod embedded;
 mod error;
 mod keyspace;
 mod memory;
 
+pub use backup::{BackupSummary, verify_backup, write_backup_file};
 pub use commit::{Commit, Op, Ticket};
-pub use embedded::{CheckReport, EmbeddedStore, Options};
+pub use embedded::{CheckReport, EmbeddedStore, Options, RestoreProgress, Restored};
 pub use error::StoreError;
 pub use keyspace::Keyspace;
 pub use memory::MemoryStore;
 
 use std::io::Write;
 
+use sgen_model::Timestamp;
 use tokio::sync::watch;
 
 /// A key with its value.
@@ -61,8 +64,36 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::get`], or when the sink fails.
     fn export(&self, sink: &mut dyn Write) -> Result<u64, StoreError>;
 
+    /// Writes what the store holds at one moment, which is the moment at which this returns; commits go on meanwhile and
+    /// are acknowledged as ever. `created` is the time that the backup carries. [`verify_backup`] reads what was written.
+    ///
+    /// # Errors
+    /// As [`Store::get`]; [`StoreError::Backup`] when the sink fails or too much is committed meanwhile;
+    /// [`StoreError::Failed`] when the store has failed.
+    fn backup(&self, sink: &mut dyn Write, created: Timestamp) -> Result<BackupSummary, StoreError>;
+
     /// Tells when the store has failed for good, with the reason.
     fn failure(&self) -> watch::Receiver<Option<String>>;
+}
+
+/// Appends one line of an export.
+fn export_line(buffer: &mut Vec<u8>, keyspace: Keyspace, key: &[u8], value: &[u8]) {
+    for part in [b"{\"keyspace\":\"".as_slice(), keyspace.name().as_bytes(), b"\",\"key\":\""] {
+        buffer.extend_from_slice(part);
+    }
+    write_hex(buffer, key);
+    buffer.extend_from_slice(b"\",\"value\":\"");
+    write_hex(buffer, value);
+    buffer.extend_from_slice(b"\"}\n");
+}
+
+fn write_hex(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    let from = buffer.len();
+    buffer.resize(from.saturating_add(bytes.len().saturating_mul(2)), 0);
+    if let Some(room) = buffer.get_mut(from..) {
+        // It has the length that is needed.
+        let _ = hex::encode_to_slice(bytes, room);
+    }
 }
 
 /// The smallest key after every key that starts with `prefix`; `None` when there is none.

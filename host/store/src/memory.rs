@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sgen_model::Timestamp;
 use tokio::sync::watch;
 
+use crate::backup::{BackupReader, BackupSummary, BackupWriter, Record};
 use crate::commit::{Commit, Ticket};
 use crate::error::StoreError;
 use crate::keyspace::Keyspace;
@@ -35,6 +38,22 @@ impl MemoryStore {
     /// Makes every following commit fail, as a disk does.
     pub fn fail(&self, reason: &str) {
         self.failure.send_replace(Some(reason.to_owned()));
+    }
+
+    /// A store that holds what a backup does.
+    ///
+    /// # Errors
+    /// [`StoreError::BadBackup`].
+    pub fn restored(from: &Path) -> Result<Self, StoreError> {
+        let store = Self::new();
+        let mut backup = BackupReader::open(from)?;
+        while let Some(Record { keyspace, key, value }) = backup.next()? {
+            match value {
+                Some(value) => store.map().insert((keyspace, key), value),
+                None => store.map().remove(&(keyspace, key)),
+            };
+        }
+        Ok(store)
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
@@ -100,10 +119,24 @@ impl Store for MemoryStore {
     fn export(&self, sink: &mut dyn Write) -> Result<u64, StoreError> {
         let mut count = 0_u64;
         for ((keyspace, key), value) in self.map().iter() {
-            crate::embedded::export_line(sink, *keyspace, key, value)?;
+            let mut line = Vec::new();
+            crate::export_line(&mut line, *keyspace, key, value);
+            sink.write_all(&line).map_err(|e| StoreError::Export(e.to_string()))?;
             count = count.saturating_add(1);
         }
         Ok(count)
+    }
+
+    fn backup(&self, sink: &mut dyn Write, created: Timestamp) -> Result<BackupSummary, StoreError> {
+        let map = self.map().clone();
+        let mut backup = BackupWriter::begin(sink, created)?;
+        for ((keyspace, key), value) in &map {
+            backup.entry(*keyspace, key, value)?;
+        }
+        if let Some(reason) = self.failure.borrow().clone() {
+            return Err(StoreError::Failed(reason));
+        }
+        backup.finish()
     }
 
     fn failure(&self) -> watch::Receiver<Option<String>> {

@@ -11,7 +11,7 @@ use sgen_tests::proofs::crash;
 
 /// Proves one claim about the whole host, at any size.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = "`cargo xtask prove simulation --help`: the delivery room on simulated time.")]
 struct Arguments {
     #[command(subcommand)]
     proof: Proof,

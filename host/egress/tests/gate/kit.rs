@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sgen_egress::{
-    AllowRule, Auth, Dialer, Endpoint, EndpointSpec, Gate, GateConfig, Grant, Limits, Request, Resolver, Timeouts,
-    TlsTrust,
+    AllowRule, Auth, Connection, Dialer, Endpoint, EndpointSpec, Gate, GateConfig, Grant, Limits, Request, Resolver,
+    Timeouts, TlsTrust,
 };
 use sgen_model::{Clock, InstanceId, SecretBytes, SlotName, Timestamp};
 use sgen_vault::{Credential, Credentials};
@@ -194,10 +194,11 @@ impl RecordingDialer {
 }
 
 impl Dialer for RecordingDialer {
-    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Connection>> {
         self.dialled.lock().unwrap().push(address);
         self.count.fetch_add(1, Ordering::SeqCst);
-        Box::pin(TcpStream::connect(self.instead.unwrap_or(address)))
+        let connecting = TcpStream::connect(self.instead.unwrap_or(address));
+        Box::pin(async move { Ok(Box::new(connecting.await?) as Connection) })
     }
 }
 

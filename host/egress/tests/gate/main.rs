@@ -6,5 +6,6 @@ mod bad_answers;
 mod injection;
 mod isolation;
 mod kit;
+mod rate;
 mod reflection;
 mod tls;

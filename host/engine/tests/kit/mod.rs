@@ -30,6 +30,10 @@ pub fn load(engine: &Arc<Engine>, name: &str) -> Component {
 
 /// A grant of endpoint `api` at `base`, with a bearer token.
 pub fn grant(base: &str, token: &str) -> Arc<Grant> {
+    grant_with(base, token, |_| {})
+}
+
+pub fn grant_with(base: &str, token: &str, change: impl FnOnce(&mut EndpointSpec)) -> Arc<Grant> {
     let url: url::Url = base.parse().unwrap();
     let authority = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(443));
     let config =
@@ -42,6 +46,7 @@ pub fn grant(base: &str, token: &str) -> Arc<Grant> {
         paths: ["/echo", "/hang", "/dump"].map(str::to_owned).to_vec(),
     }];
     spec.auth = Some(Auth::Bearer { slot: slot.clone() });
+    change(&mut spec);
     let secret = Credential::new(1, SecretBytes::from(token.to_owned()));
     gate.grant(&InstanceId::parse("test").unwrap(), vec![spec], [(slot, secret)].into_iter().collect::<Credentials>())
         .unwrap()

@@ -1,57 +1,104 @@
 //! The one thread that writes.
 //!
-//! It takes what waits (up to [`GROUP`] commits), applies it as one atomic batch, flushes, syncs the file by its own
-//! handle (sled 0.34.7's flush is no fsync on Linux) and only then answers. `flush_async` is never used: it deadlocks.
-//! The first error ends it: nothing is acknowledged after a write that may not be on disk.
+//! It takes what waits (up to [`GROUP`] commits), applies it in atomic batches, flushes, syncs the file by its own handle
+//! (sled 0.34.7's flush is no fsync on Linux) and only then answers. `flush_async` is never used: it deadlocks. The first
+//! error ends it: nothing is acknowledged after a write that may not be on disk.
+//!
+//! What concerns the order of commits is asked of it too, between two groups: beginning and ending the redo of a copy, and
+//! going over to the copy.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
 use crate::commit::{Commit, Ticket};
-use crate::embedded::record::{Reader, chunk_key, chunks_of, disk_key, encode};
+use crate::embedded::redo::Redo;
+use crate::embedded::writer::Writer;
 use crate::error::StoreError;
 
 /// The most commits in one sync.
 const GROUP: usize = 256;
-/// The most bytes in one batch, unless one commit alone has more.
+/// The most bytes in one sync, unless one commit alone has more.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
-struct Request {
-    commit: Commit,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+enum Request {
+    Commit(Commit, Answer),
+    /// From the next commit on, every write goes to this redo too, for as long as somebody holds it.
+    Begin(Weak<Redo>, Answer),
+    /// Every commit so far is in the redo, and none is added any more.
+    End(Answer),
+    /// Goes over to another tree: the closure gets the writer in use and answers the one to go on with.
+    Exchange(Exchange, Answer),
+}
+
+/// Answers the writer to go on with, and whether that went well. A [`StoreError::Failed`] ends the store.
+pub(super) type Exchange = Box<dyn FnOnce(Writer) -> (Writer, Result<(), StoreError>) + Send>;
+
+/// Where requests go in; closed when the store is.
+#[derive(Clone)]
+pub(super) struct Queue(Arc<Mutex<Option<mpsc::Sender<Request>>>>);
+
+impl Queue {
+    fn send(&self, request: Request) -> Result<(), StoreError> {
+        let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = queue.as_ref().map(|queue| queue.send(request));
+        if let Some(Ok(())) = sent { Ok(()) } else { Err(StoreError::Closed) }
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn ask(&self, request: impl FnOnce(Answer) -> Request) -> Result<(), StoreError> {
+        let (answer, receiver) = oneshot::channel();
+        self.send(request(answer))?;
+        Ticket::waiting(receiver).wait()
+    }
+
+    pub(super) fn begin(&self, redo: &Arc<Redo>) -> Result<(), StoreError> {
+        let redo = Arc::downgrade(redo);
+        self.ask(|answer| Request::Begin(redo, answer))
+    }
+
+    /// # Errors
+    /// [`StoreError::Failed`] when the store has: what was read of it may then be more than what is on disk.
+    pub(super) fn end(&self) -> Result<(), StoreError> {
+        self.ask(Request::End)
+    }
+
+    pub(super) fn exchange(&self, exchange: Exchange) -> Result<(), StoreError> {
+        self.ask(|answer| Request::Exchange(exchange, answer))
+    }
 }
 
 pub(super) struct Committer {
-    requests: Option<mpsc::Sender<Request>>,
+    queue: Queue,
     thread: Option<JoinHandle<()>>,
     failure: watch::Sender<Option<String>>,
 }
 
 impl Committer {
-    pub(super) fn start(db: sled::Db, reader: Reader, folder: &Path) -> Result<Self, StoreError> {
-        let failed = |reason: String| StoreError::Open { path: folder.to_owned(), reason };
-        let file = File::options().read(true).write(true).open(folder.join("db")).map_err(|e| failed(e.to_string()))?;
-        let generation = reader.next_generation()?;
+    /// `synced` is told after each sync.
+    pub(super) fn start(writer: Writer, synced: impl FnMut(&Writer) + Send + 'static) -> Result<Self, StoreError> {
         let failure = watch::Sender::new(None);
         let (requests, queue) = mpsc::channel();
-        let writer = Writer { db, reader, file, generation, failure: failure.clone() };
+        let run = Run { writer: Some(writer), redo: None, failure: failure.clone(), synced };
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || {
-                let failure = writer.failure.clone();
-                let run = std::panic::AssertUnwindSafe(|| writer.run(&queue));
+                let failure = run.failure.clone();
+                let run = std::panic::AssertUnwindSafe(|| run.run(&queue));
                 // The engine may panic where it finds its files in a state that it holds impossible.
                 if std::panic::catch_unwind(run).is_err() {
                     failure.send_replace(Some("the storage engine ended by a panic; see the log above".to_owned()));
                 }
             })
-            .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { requests: Some(requests), thread: Some(thread), failure })
+            .map_err(|e| StoreError::Failed(e.to_string()))?;
+        Ok(Self { queue: Queue(Arc::new(Mutex::new(Some(requests)))), thread: Some(thread), failure })
     }
 
     pub(super) fn submit(&self, commit: Commit) -> Ticket {
@@ -59,11 +106,14 @@ impl Committer {
             return Ticket::ready(Err(error));
         }
         let (answer, receiver) = oneshot::channel();
-        let sent = self.requests.as_ref().map(|requests| requests.send(Request { commit, answer }));
-        match sent {
-            Some(Ok(())) => Ticket::waiting(receiver),
-            _ => Ticket::ready(Err(StoreError::Closed)),
+        match self.queue.send(Request::Commit(commit, answer)) {
+            Ok(()) => Ticket::waiting(receiver),
+            Err(error) => Ticket::ready(Err(error)),
         }
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
@@ -74,7 +124,7 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         // The thread ends once the queue is closed and empty; what was submitted is written.
-        self.requests = None;
+        self.queue.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -83,82 +133,105 @@ impl Drop for Committer {
     }
 }
 
-struct Writer {
-    db: sled::Db,
-    reader: Reader,
-    file: File,
-    generation: u64,
+struct Run<F> {
+    /// Absent only while it is being exchanged.
+    writer: Option<Writer>,
+    redo: Option<Weak<Redo>>,
     failure: watch::Sender<Option<String>>,
+    synced: F,
 }
 
-impl Writer {
+impl<F: FnMut(&Writer)> Run<F> {
     fn run(mut self, queue: &mpsc::Receiver<Request>) {
-        while let Ok(first) = queue.recv() {
-            let mut group = vec![first];
-            let mut bytes = group.first().map_or(0, |r| r.commit.weight());
-            while group.len() < GROUP && bytes < GROUP_BYTES {
-                let Ok(request) = queue.try_recv() else { break };
-                bytes = bytes.saturating_add(request.commit.weight());
-                group.push(request);
-            }
-            let failed = self.failure.borrow().clone();
-            let result = match failed {
-                Some(reason) => Err(StoreError::Failed(reason)),
-                None => self.write(&mut group),
+        let mut next = None;
+        while let Some(request) = next.take().or_else(|| queue.recv().ok()) {
+            let (result, answer) = match request {
+                Request::Commit(commit, answer) => {
+                    next = self.group(commit, answer, queue);
+                    continue;
+                }
+                Request::Begin(redo, answer) => {
+                    self.redo = Some(redo);
+                    (self.healthy(), answer)
+                }
+                Request::End(answer) => {
+                    self.redo = None;
+                    (self.healthy(), answer)
+                }
+                Request::Exchange(exchange, answer) => {
+                    self.redo = None;
+                    (self.exchange(exchange), answer)
+                }
             };
-            if let Err(StoreError::Failed(reason)) = &result {
-                self.failure.send_replace(Some(reason.clone()));
-            }
-            for request in group {
-                // The one who asked may have gone; the commit stands all the same.
-                let _ = request.answer.send(result.clone());
-            }
+            let _ = answer.send(result);
         }
     }
 
-    fn write(&mut self, group: &mut [Request]) -> Result<(), StoreError> {
-        let failed = |e: &dyn std::fmt::Display| StoreError::Failed(e.to_string());
-        let mut batch = sled::Batch::default();
-        // Chunks of values written earlier in this very batch, by the key that refers to them.
-        let mut fresh: HashMap<Vec<u8>, Option<(u64, u32)>> = HashMap::new();
-        for request in group {
-            for op in std::mem::take(&mut request.commit).into_ops() {
-                let key = disk_key(op.keyspace, &op.key);
-                let old = match fresh.get(&key) {
-                    Some(chunks) => *chunks,
-                    None => {
-                        let record = self.reader.tree().get(&key).map_err(|e| failed(&e))?;
-                        record.and_then(|record| chunks_of(&record))
-                    }
-                };
-                if let Some((generation, count)) = old {
-                    for index in 0..count {
-                        batch.remove(chunk_key(generation, index));
-                    }
+    /// Commits what waits; answers the first request that is no commit.
+    fn group(&mut self, commit: Commit, answer: Answer, queue: &mpsc::Receiver<Request>) -> Option<Request> {
+        let mut bytes = commit.weight();
+        let (mut commits, mut answers) = (vec![commit], vec![answer]);
+        let mut next = None;
+        while commits.len() < GROUP && bytes < GROUP_BYTES {
+            match queue.try_recv() {
+                Ok(Request::Commit(commit, answer)) => {
+                    bytes = bytes.saturating_add(commit.weight());
+                    commits.push(commit);
+                    answers.push(answer);
                 }
-                match op.value {
-                    None => {
-                        fresh.insert(key.clone(), None);
-                        batch.remove(key);
-                    }
-                    Some(value) => {
-                        let generation = &mut self.generation;
-                        let encoded = encode(&value, || {
-                            let this = *generation;
-                            *generation = generation.saturating_add(1);
-                            this
-                        });
-                        fresh.insert(key.clone(), chunks_of(&encoded.record));
-                        for (chunk, piece) in encoded.chunks {
-                            batch.insert(chunk, piece);
-                        }
-                        batch.insert(key, encoded.record);
-                    }
+                Ok(other) => {
+                    next = Some(other);
+                    break;
                 }
+                Err(_) => break,
             }
         }
-        self.reader.tree().apply_batch(batch).map_err(|e| failed(&e))?;
-        self.db.flush().map_err(|e| failed(&e))?;
-        self.file.sync_data().map_err(|e| failed(&e))
+        let result = self.healthy().and_then(|()| self.write(&commits));
+        self.note(&result);
+        for answer in answers {
+            // The one who asked may have gone; the commit stands all the same.
+            let _ = answer.send(result.clone());
+        }
+        next
+    }
+
+    fn write(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+        let writer = self.writer.as_mut().ok_or(StoreError::Closed)?;
+        for commit in commits {
+            writer.add(commit.ops())?;
+        }
+        writer.sync()?;
+        (self.synced)(writer);
+        match self.redo.as_ref().map(Weak::upgrade) {
+            None => {}
+            Some(Some(redo)) => redo.append(commits.iter().flat_map(Commit::ops)),
+            // Whoever made the copy gave up.
+            Some(None) => self.redo = None,
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, exchange: Exchange) -> Result<(), StoreError> {
+        self.healthy()?;
+        let writer = self.writer.take().ok_or(StoreError::Closed)?;
+        let (writer, result) = exchange(writer);
+        self.writer = Some(writer);
+        self.note(&result);
+        result
+    }
+
+    fn healthy(&self) -> Result<(), StoreError> {
+        match &*self.failure.borrow() {
+            Some(reason) => Err(StoreError::Failed(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, result: &Result<(), StoreError>) {
+        if let Err(StoreError::Failed(reason)) = result
+            && self.failure.borrow().is_none()
+        {
+            self.failure.send_replace(Some(reason.clone()));
+        }
     }
 }

@@ -2,25 +2,41 @@
 //!
 //! One tree holds every keyspace behind one byte, so that a commit is one atomic batch of that tree and never a
 //! transaction whose closure may run twice. One thread writes ([`committer`]); values stay small ([`record`]); the files
-//! are put in order before they are opened ([`files`]).
+//! are put in order before they are opened ([`files`]). A backup and a compaction copy the tree while it is written
+//! ([`copy`]).
 
+mod balance;
 mod committer;
-mod files;
+mod compaction;
+mod copy;
+pub(crate) mod files;
 mod record;
+mod redo;
+mod restore;
+mod writer;
+
+pub use restore::{RestoreProgress, Restored};
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sgen_model::Timestamp;
 use tokio::sync::watch;
 
+use crate::backup::{BackupSummary, BackupWriter};
 use crate::commit::{Commit, Ticket};
 use crate::error::StoreError;
 use crate::keyspace::Keyspace;
 use crate::{Entry, Store, prefix_end};
 
+use balance::Balance;
 use committer::Committer;
-use record::{Reader, disk_key};
+use compaction::{Compactor, Work};
+use copy::{Copy, Step};
+use record::{Current, disk_key};
+use writer::Writer;
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -29,19 +45,25 @@ pub struct Options {
     pub cache: u64,
     /// How long to wait for another process (or a late release of the lock) before giving up.
     pub patience: Duration,
+    /// The store's file is rewritten without what was deleted once it has more than these bytes and more than three times
+    /// what is in it; `None` leaves it as it is.
+    pub compact_above: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: 64 * 1024 * 1024, patience: Duration::from_secs(5) }
+        Self { cache: 64 * 1024 * 1024, patience: Duration::from_secs(5), compact_above: Some(64 * 1024 * 1024) }
     }
 }
 
 /// A durable store in one folder.
 pub struct EmbeddedStore {
-    // Before `lock`: fields drop in order, and the files must be closed before another process may open them.
+    // Fields drop in order: the committer tells the compactor that there is nothing more to come, and the files must be
+    // closed before another process may open them.
     committer: Committer,
-    reader: Reader,
+    compactor: Compactor,
+    current: Current,
+    copying: Arc<Mutex<()>>,
     _lock: files::Lock,
     path: PathBuf,
 }
@@ -53,7 +75,7 @@ pub struct CheckReport {
     pub keyspaces: Vec<(Keyspace, u64, u64)>,
     /// Damaged records, as keyspace, key in hex, and what is wrong.
     pub damaged: Vec<String>,
-    /// Chunks that belong to no record; harmless, removed when the store is next opened for writing.
+    /// Chunks that belong to no record; harmless, and gone after the next compaction.
     pub orphan_chunks: u64,
 }
 
@@ -66,13 +88,23 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let lock = files::Lock::take(path, options.patience)?;
         files::prepare(path, |folder| drop_when_flushed(open_engine(folder, options, path)?, path))?;
-        let db = open_engine(&files::engine_folder(path), options, path)?;
-        let tree = (*db).clone();
-        files::check_format(&tree, path)?;
-        let reader = Reader::new(tree);
-        reader.remove_orphans()?;
-        let committer = Committer::start(db, reader.clone(), &files::engine_folder(path))?;
-        Ok(Self { committer, reader, _lock: lock, path: path.to_owned() })
+        let folder = files::engine_folder(path);
+        let db = open_engine(&folder, options, path)?;
+        files::check_format(&db, path)?;
+        let writer = Writer::new(db, &folder, Balance::unknown())?;
+        let current = Current::new(writer.reader().clone(), Arc::clone(writer.balance()));
+        let (mut trigger, triggered) = compaction::trigger(options.compact_above.unwrap_or(u64::MAX));
+        let committer = Committer::start(writer, move |writer| trigger.note(writer))?;
+        let copying = Arc::new(Mutex::new(()));
+        let work = Work {
+            path: path.to_owned(),
+            options: options.clone(),
+            current: current.clone(),
+            queue: committer.queue().clone(),
+            copying: Arc::clone(&copying),
+        };
+        let compactor = Compactor::start(work, triggered)?;
+        Ok(Self { committer, compactor, current, copying, _lock: lock, path: path.to_owned() })
     }
 
     /// The store's folder.
@@ -86,7 +118,14 @@ impl EmbeddedStore {
     /// # Errors
     /// When the disk cannot be read at all; damaged records are in the report.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        self.reader.check()
+        self.current.reader().check()
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // A compaction that is under way is given up, so that closing does not wait for it.
+        self.compactor.stop();
     }
 }
 
@@ -96,12 +135,13 @@ impl Store for EmbeddedStore {
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reader.get(keyspace, key)
+        self.current.reader().get(keyspace, key)
     }
 
     fn scan(&self, keyspace: Keyspace, from: &[u8], prefix: &[u8], limit: usize) -> Result<Vec<Entry>, StoreError> {
         let start = disk_key(keyspace, from.max(prefix));
-        self.reader.collect(self.reader.tree().range(start..), keyspace, prefix, limit)
+        let reader = self.current.reader();
+        reader.collect(reader.tree().range(start..), keyspace, prefix, limit)
     }
 
     fn scan_back(
@@ -119,18 +159,37 @@ impl Store for EmbeddedStore {
         if end <= start {
             return Ok(Vec::new());
         }
-        self.reader.collect(self.reader.tree().range(start..end).rev(), keyspace, prefix, limit)
+        let reader = self.current.reader();
+        reader.collect(reader.tree().range(start..end).rev(), keyspace, prefix, limit)
     }
 
     fn export(&self, sink: &mut dyn Write) -> Result<u64, StoreError> {
-        let mut count = 0_u64;
+        let (mut count, mut line) = (0_u64, Vec::new());
+        let reader = self.current.reader();
         for keyspace in Keyspace::ALL {
-            self.reader.each(keyspace, |key, value| {
+            let write = |key: &[u8], value: &[u8]| {
                 count = count.saturating_add(1);
-                export_line(sink, keyspace, key, value)
-            })?;
+                line.clear();
+                crate::export_line(&mut line, keyspace, key, value);
+                sink.write_all(&line).map_err(|e| StoreError::Export(e.to_string()))
+            };
+            reader.pages(keyspace, write, || Ok(()))?;
         }
         Ok(count)
+    }
+
+    fn backup(&self, sink: &mut dyn Write, created: Timestamp) -> Result<BackupSummary, StoreError> {
+        let _one = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut backup = BackupWriter::begin(sink, created)?;
+        let copy = Copy::begin(self.committer.queue(), &self.path)?;
+        let mut step = |step: Step<'_>| match step {
+            Step::Entry(keyspace, key, value) => backup.entry(keyspace, key, value),
+            Step::Redo(keyspace, key, value) => backup.redo(keyspace, key, value),
+        };
+        copy.read(&self.current.reader(), &mut step)?;
+        self.committer.queue().end()?;
+        copy.catch_up(&mut step)?;
+        backup.finish()
     }
 
     fn failure(&self) -> watch::Receiver<Option<String>> {
@@ -165,24 +224,4 @@ fn open_engine(folder: &Path, options: &Options, path: &Path) -> Result<sled::Db
 fn drop_when_flushed(db: sled::Db, path: &Path) -> Result<(), StoreError> {
     files::write_format(&db, path)?;
     db.flush().map(drop).map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })
-}
-
-pub(crate) fn export_line(
-    sink: &mut dyn Write,
-    keyspace: Keyspace,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(), StoreError> {
-    writeln!(sink, r#"{{"keyspace":"{}","key":"{}","value":"{}"}}"#, keyspace.name(), hex(key), hex(value))
-        .map_err(|e| StoreError::Export(e.to_string()))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -6,8 +6,10 @@
 //! `255 ‖ generation ‖ index`. Numbers are big-endian.
 
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::embedded::{CheckReport, hex};
+use crate::embedded::CheckReport;
+use crate::embedded::balance::Balance;
 use crate::error::StoreError;
 use crate::keyspace::Keyspace;
 use crate::{Entry, prefix_end};
@@ -17,12 +19,52 @@ const PIECE: usize = 3584;
 const CHUNKS: u8 = 255;
 const INLINE: u8 = 1;
 const CHUNKED: u8 = 2;
+/// The most entries of a page of a whole reading.
+const PAGE_ENTRIES: usize = 1024;
+/// The bytes of values after which such a page ends.
+const PAGE_BYTES: usize = 1024 * 1024;
 
+/// After so many bytes of 255 in a row a key on disk has a byte that is not 255. sled 0.34.7 goes backwards from one page
+/// to the one before by the key that ends in four such bytes; where a key goes on after four of them it never arrives.
+const RUN: usize = 3;
+const STUFFING: u8 = 127;
+
+/// A key as it is on disk: the keyspace's byte and the key, in the same order as the keys themselves.
 pub(super) fn disk_key(keyspace: Keyspace, key: &[u8]) -> Vec<u8> {
     let mut full = Vec::with_capacity(key.len().saturating_add(1));
     full.push(keyspace.byte());
-    full.extend_from_slice(key);
+    let mut run = 0;
+    for &byte in key {
+        full.push(byte);
+        run = if byte == u8::MAX { run + 1 } else { 0 };
+        if run == RUN {
+            full.push(STUFFING);
+            run = 0;
+        }
+    }
     full
+}
+
+/// The key of a key on disk.
+fn logical_key(full: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(full.len());
+    let mut run = 0;
+    for &byte in full.get(1..).unwrap_or_default() {
+        if run == RUN {
+            run = 0;
+            if byte == STUFFING {
+                continue;
+            }
+        }
+        key.push(byte);
+        run = if byte == u8::MAX { run + 1 } else { 0 };
+    }
+    key
+}
+
+fn disk_key_end(keyspace: Keyspace) -> Vec<u8> {
+    // No keyspace has the byte before the chunks'.
+    vec![keyspace.byte().saturating_add(1)]
 }
 
 pub(super) fn chunk_key(generation: u64, index: u32) -> Vec<u8> {
@@ -59,6 +101,15 @@ pub(super) fn encode(value: &[u8], generation: impl FnOnce() -> u64) -> Encoded 
     Encoded { record, chunks: chunks.collect() }
 }
 
+/// The bytes that a record takes on disk, its chunks included.
+pub(super) fn footprint(record: &[u8]) -> u64 {
+    let chunks = match decode(record) {
+        Some(Form::Chunked { length, .. }) => length,
+        _ => 0,
+    };
+    chunks.saturating_add(record.len() as u64)
+}
+
 /// The chunks that a record on disk refers to.
 pub(super) fn chunks_of(record: &[u8]) -> Option<(u64, u32)> {
     match decode(record) {
@@ -90,7 +141,29 @@ fn decode(record: &[u8]) -> Option<Form<'_>> {
     }
 }
 
-/// Reads records.
+/// The tree in force. A compaction puts another in its place; who has begun to read goes on in the one before.
+#[derive(Clone)]
+pub(super) struct Current(Arc<RwLock<(Reader, Arc<Balance>)>>);
+
+impl Current {
+    pub(super) fn new(reader: Reader, balance: Arc<Balance>) -> Self {
+        Self(Arc::new(RwLock::new((reader, balance))))
+    }
+
+    pub(super) fn reader(&self) -> Reader {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub(super) fn balance(&self) -> Arc<Balance> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    pub(super) fn replace(&self, reader: Reader, balance: Arc<Balance>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (reader, balance);
+    }
+}
+
+/// Reads the records of one tree.
 #[derive(Clone)]
 pub(super) struct Reader {
     tree: sled::Tree,
@@ -124,7 +197,11 @@ impl Reader {
                         None => return Ok(None),
                         Some(now) if now != record => record = now,
                         Some(_) => {
-                            return Err(StoreError::Damaged { keyspace: keyspace.name(), key: hex(key), reason });
+                            return Err(StoreError::Damaged {
+                                keyspace: keyspace.name(),
+                                key: hex::encode(key),
+                                reason,
+                            });
                         }
                     }
                 }
@@ -178,9 +255,9 @@ impl Reader {
             if !full.starts_with(&full_prefix) {
                 break;
             }
-            let key = full.get(1..).unwrap_or_default();
-            if let Some(value) = self.value(keyspace, key, record)? {
-                found.push((key.to_vec(), value));
+            let key = logical_key(&full);
+            if let Some(value) = self.value(keyspace, &key, record)? {
+                found.push((key, value));
                 if found.len() >= limit {
                     break;
                 }
@@ -189,19 +266,51 @@ impl Reader {
         Ok(found)
     }
 
-    pub(super) fn each(
+    /// Reads a keyspace in pages: `visit` takes each entry, `between` runs after each page.
+    ///
+    /// Every page is read afresh after `between` returned. The engine's iterator goes on in a copy of a node that it took
+    /// when it came there, so within a page an entry may be as old as the page's beginning, and never older.
+    pub(super) fn pages(
         &self,
         keyspace: Keyspace,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+        mut between: impl FnMut() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for entry in self.tree.scan_prefix([keyspace.byte()]) {
-            let (full, record) = entry.map_err(read_error)?;
-            let key = full.get(1..).unwrap_or_default();
-            if let Some(value) = self.value(keyspace, key, record)? {
-                visit(key, &value)?;
+        let mut from = disk_key(keyspace, &[]);
+        let end = disk_key_end(keyspace);
+        loop {
+            let (mut entries, mut bytes) = (0_usize, 0_usize);
+            let mut last = None;
+            for entry in self.tree.range(from.as_slice()..end.as_slice()) {
+                let (full, record) = entry.map_err(read_error)?;
+                let key = logical_key(&full);
+                if let Some(value) = self.value(keyspace, &key, record)? {
+                    bytes = bytes.saturating_add(value.len());
+                    visit(&key, &value)?;
+                }
+                entries = entries.saturating_add(1);
+                last = Some(full);
+                if entries >= PAGE_ENTRIES || bytes >= PAGE_BYTES {
+                    break;
+                }
             }
+            between()?;
+            let Some(last) = last else { return Ok(()) };
+            // The smallest key after the last one.
+            from = last.to_vec();
+            from.push(0);
         }
-        Ok(())
+    }
+
+    /// The bytes of keys, records and chunks.
+    pub(super) fn live_bytes(&self, stopping: impl Fn() -> Result<(), StoreError>) -> Result<u64, StoreError> {
+        let mut bytes = 0_u64;
+        for entry in self.tree.range([0]..[CHUNKS]) {
+            let (key, record) = entry.map_err(read_error)?;
+            bytes = bytes.saturating_add(footprint(&record)).saturating_add(key.len() as u64);
+            stopping()?;
+        }
+        Ok(bytes)
     }
 
     /// The generation after every one in use.
@@ -223,29 +332,13 @@ impl Reader {
         Ok(used)
     }
 
-    /// Removes chunks that no record refers to. A commit is atomic, so there are none unless the store was damaged.
-    pub(super) fn remove_orphans(&self) -> Result<(), StoreError> {
-        if self.tree.range([CHUNKS]..).next().is_none() {
-            return Ok(());
-        }
-        let used = self.generations()?;
-        for entry in self.tree.range([CHUNKS]..) {
-            let (key, _) = entry.map_err(read_error)?;
-            if generation_of(&key).is_none_or(|g| !used.contains(&g)) {
-                self.tree.remove(&key).map_err(read_error)?;
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn check(&self) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
         for keyspace in Keyspace::ALL {
             let (mut count, mut bytes) = (0_u64, 0_u64);
             for entry in self.tree.scan_prefix([keyspace.byte()]) {
                 let (full, record) = entry.map_err(read_error)?;
-                let key = full.get(1..).unwrap_or_default();
-                match self.value(keyspace, key, record) {
+                match self.value(keyspace, &logical_key(&full), record) {
                     Ok(Some(value)) => {
                         count = count.saturating_add(1);
                         bytes = bytes.saturating_add(value.len() as u64);
@@ -271,7 +364,7 @@ impl Reader {
         for entry in self.tree.iter() {
             let (key, _) = entry.map_err(read_error)?;
             if key.first().is_none_or(|byte| !known(*byte)) {
-                report.damaged.push(format!("unknown record {}", hex(&key)));
+                report.damaged.push(format!("unknown record {}", hex::encode(&key)));
             }
         }
         debug_assert!(prefix_end(&[CHUNKS]).is_none(), "chunks sort last");
@@ -292,4 +385,29 @@ fn generation_of(key: &[u8]) -> Option<u64> {
 
 fn read_error(error: sled::Error) -> StoreError {
     StoreError::Read(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn keys_on_disk_are_in_the_keys_order_and_lead_back_to_them() {
+        let mut keys: Vec<Vec<u8>> = vec![vec![]];
+        for length in 1..=8 {
+            // Every arrangement of an ordinary byte, the stuffing, and the two highest.
+            let longest: Vec<_> = keys.iter().filter(|key| key.len() == length - 1).cloned().collect();
+            for byte in [0, STUFFING, 254, 255] {
+                keys.extend(longest.iter().map(|key| [key.as_slice(), &[byte]].concat()));
+            }
+        }
+        keys.sort();
+        let disk: Vec<_> = keys.iter().map(|key| disk_key(Keyspace::Log, key)).collect();
+        assert!(disk.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(disk.iter().all(|full| !full.windows(RUN + 1).any(|run| run == [255; RUN + 1])));
+        assert!(disk.iter().map(|full| logical_key(full)).eq(keys.iter().cloned()));
+        let prefix = disk_key(Keyspace::Log, &[7, 255, 255, 255]);
+        assert!(disk_key(Keyspace::Log, &[7, 255, 255, 255, 255]).starts_with(&prefix));
+    }
 }
