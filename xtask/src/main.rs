@@ -68,7 +68,7 @@ enum Command {
         #[command(flatten)]
         passed: Passed,
     },
-    /// Measure one thing against its baseline. `cargo xtask bench --help` lists what.
+    /// Measure speed, memory and disk beside native baselines. `cargo xtask bench --help` lists what.
     #[command(disable_help_flag = true)]
     Bench {
         #[command(flatten)]

@@ -19,7 +19,8 @@ use tokio::runtime::Runtime;
 use crate::downstream::Receiver;
 use crate::native::ThroughGate;
 use crate::release;
-use crate::report::{Figure, median};
+use crate::options::Options;
+use crate::report::{Figure, Reach, median};
 
 /// Batch sizes, with the number of workers and the ratio that must be reached.
 const REACHES: [(usize, usize, f64); 2] = [(1, 8, 2.5), (25, 1, 1.25)];
@@ -27,19 +28,17 @@ const REACHES: [(usize, usize, f64); 2] = [(1, 8, 2.5), (25, 1, 1.25)];
 /// What is measured.
 #[derive(Args)]
 pub(crate) struct Sandbox {
-    /// Rounds of each side, per batch size.
-    #[arg(long, default_value_t = 31)]
-    rounds: usize,
-    /// Events per round and side.
+    /// `sandbox`: events per round and side.
     #[arg(long, default_value_t = 3000)]
     events: usize,
-    /// One batch size alone.
+    /// `sandbox`: one batch size alone.
     #[arg(long)]
     batch: Option<usize>,
-    /// Run one side alone, for a profiler.
-    #[arg(long, value_parser = ["sandboxed", "native"])]
-    only: Option<String>,
 }
+
+/// Rounds of each side, per batch size.
+const ROUNDS: usize = 31;
+const QUICK_ROUNDS: usize = 5;
 
 struct Sides {
     workers: Vec<Worker>,
@@ -54,15 +53,17 @@ struct Worker {
 }
 
 impl Sandbox {
-    pub(crate) fn run(&self) -> Result<Vec<Figure>> {
+    pub(crate) fn run(&self, options: &Options) -> Result<Vec<Figure>> {
+        let rounds = if options.quick { QUICK_ROUNDS } else { ROUNDS };
         let receiver = Receiver::start()?;
         let mut figures = Vec::new();
         let chosen = |batch: usize| self.batch.is_none_or(|only| only == batch);
         for (batch, workers, reach) in REACHES.into_iter().filter(|(batch, ..)| chosen(*batch)) {
             let sides = Sides::new(&receiver, workers)?;
             let count = self.events.div_ceil(batch * workers).max(1);
-            if let Some(side) = &self.only {
-                for _ in 0..self.rounds {
+            // One side alone, for a profiler.
+            if let Some(side) = &options.only {
+                for _ in 0..rounds {
                     let cost =
                         if side == "native" { sides.native(batch, count)? } else { sides.sandboxed(batch, count)? };
                     println!("batches of {batch}, {side}: {cost:.1} µs of CPU per event");
@@ -74,7 +75,7 @@ impl Sandbox {
             sides.sandboxed(batch, count)?;
             let mut ratios = Vec::new();
             let (mut native, mut sandboxed) = (Vec::new(), Vec::new());
-            for _ in 0..self.rounds {
+            for _ in 0..rounds {
                 let n = sides.native(batch, count)?;
                 let s = sides.sandboxed(batch, count)?;
                 ratios.push(s / n);
@@ -85,11 +86,11 @@ impl Sandbox {
                 "{:.1} µs of CPU per event sandboxed, {:.1} µs native, median of {} rounds of {} events",
                 median(sandboxed),
                 median(native),
-                self.rounds,
+                rounds,
                 count * batch * workers
             );
             println!("batches of {batch}: {detail}");
-            figures.push(Figure::new("sandbox", &format!("batch-{batch}"), median(ratios), "x", reach, detail));
+            figures.push(Figure::new("sandbox", &format!("batch-{batch}"), median(ratios), "x of native", Reach::AtMost(reach), detail));
         }
         Ok(figures)
     }
