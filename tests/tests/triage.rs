@@ -88,13 +88,17 @@ async fn a_revoked_credential_surfaces_once_and_its_rotation_drains_the_lane_wit
     until("the end of the item", BOUND, || async { Ok(triage(&scene).await.is_empty()) }).await.unwrap();
 
     let kinds = audited(&scene).await;
-    let place = |kind: &str| kinds.iter().position(|known| known == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));
+    let place =
+        |kind: &str| kinds.iter().position(|known| known == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));
     assert!(place("connector-configured") < place("failure-surfaced"));
     assert!(place("failure-surfaced") < place("credentials-rotated"));
     assert!(place("credentials-rotated") < place("failure-resolved"));
     let changes = operator.audit(SITE, "event=state-changed").await.unwrap();
-    let steps: Vec<(&str, &str)> =
-        changes.iter().rev().map(|c| (c["action"]["from"].as_str().unwrap(), c["action"]["to"].as_str().unwrap())).collect();
+    let steps: Vec<(&str, &str)> = changes
+        .iter()
+        .rev()
+        .map(|c| (c["action"]["from"].as_str().unwrap(), c["action"]["to"].as_str().unwrap()))
+        .collect();
     assert!(steps.contains(&("active", "paused")) && steps.last().is_some_and(|last| last.1 == "active"), "{steps:?}");
     operator.verify_audit(SITE).await.unwrap();
 }
@@ -120,14 +124,17 @@ async fn dead_letters_of_a_cause_are_counted_in_a_dry_run_and_replayed_and_their
     assert_eq!(detail["tried"].as_array().unwrap().len(), 1, "{detail}");
     assert!(detail["fields"].as_str().unwrap().contains("ada@example.com"), "what was sent is shown: {detail}");
 
-    let dry = call(&operator, Method::POST, &path("/replay"), &json!({ "cause": cause, "dry_run": true })).await.unwrap();
+    let dry =
+        call(&operator, Method::POST, &path("/replay"), &json!({ "cause": cause, "dry_run": true })).await.unwrap();
     assert_eq!((dry["matched"]["count"].as_u64(), dry.get("job")), (Some(60), None), "{dry}");
     assert_eq!(scene.settled(WEBHOOK, BOUND).await.unwrap().count("dead_letters"), 60, "a dry run changes nothing");
 
     // One is discarded by itself; the others are replayed once the downstream takes them.
     let one = json!({ "sequence": letter.sequence });
     call(&operator, Method::POST, &path("/discard"), &one).await.unwrap();
-    until("the discard", BOUND, || async { Ok(operator.status(WEBHOOK).await?.count("discarded") == 1) }).await.unwrap();
+    until("the discard", BOUND, || async { Ok(operator.status(WEBHOOK).await?.count("discarded") == 1) })
+        .await
+        .unwrap();
     scene.downstreams.webhook.faults().clear();
     let begun = call(&operator, Method::POST, &path("/replay"), &json!({ "cause": cause })).await.unwrap();
     assert_eq!(begun["matched"]["count"], 59, "{begun}");
@@ -162,7 +169,10 @@ async fn a_failing_mapping_is_mended_and_its_dead_letters_are_mapped_anew() {
     let status = scene.settled(&id, BOUND).await.unwrap();
     assert_eq!(status.count("dead_letters"), 1);
     let item = triage(&scene).await.remove(0);
-    assert_eq!((item["cause"].as_str(), item["actions"][0].as_str()), (Some("schema-mismatch/email"), Some("fix-mapping")));
+    assert_eq!(
+        (item["cause"].as_str(), item["actions"][0].as_str()),
+        (Some("schema-mismatch/email"), Some("fix-mapping"))
+    );
 
     operator.change(&id, &json!({ "mapping": { "email": { "from": "fields.email" } } })).await.unwrap();
     let path = format!("/v1/instances/{id}/dead-letters/replay");
@@ -218,7 +228,10 @@ async fn a_person_who_asks_to_be_forgotten_is_in_no_answer_any_more() {
     let trace = operator.trace(SITE, LIVE, "hers").await.unwrap();
     assert_eq!(trace["instances"][0]["outcome"], "erased", "{trace}");
     let records = operator.audit(SITE, "event=events-erased").await.unwrap();
-    assert_eq!((records[0]["action"]["count"].as_u64(), records[0]["action"]["field"].as_str()), (Some(1), Some("fields.email")));
+    assert_eq!(
+        (records[0]["action"]["count"].as_u64(), records[0]["action"]["field"].as_str()),
+        (Some(1), Some("fields.email"))
+    );
 }
 
 #[tokio::test]
@@ -226,7 +239,8 @@ async fn captures_are_listed_by_surface_and_time() {
     let folder = tempfile::tempdir().unwrap();
     let scene = scene(&folder).await;
     let operator = scene.operator().unwrap();
-    let tap = json!({ "id": "tap", "surface": "phone-tap:header", "captured_at": "2026-11-25T10:00:00Z", "fields": {} });
+    let tap =
+        json!({ "id": "tap", "surface": "phone-tap:header", "captured_at": "2026-11-25T10:00:00Z", "fields": {} });
     scene.post(&json!([event("form", "ada@example.com"), tap])).await.unwrap();
     let path = |query: &str| format!("/v1/sites/{SITE}/environments/{LIVE}/captures?{query}");
     let ids = |answer: &Value| -> Vec<String> {
@@ -265,8 +279,7 @@ async fn events_of_a_key_arrive_in_order_although_the_first_has_to_be_tried_agai
         }
     }
     for parity in 0..2 {
-        let of_key: Vec<&String> =
-            arrived.iter().filter(|id| id[8..].parse::<u32>().unwrap() % 2 == parity).collect();
+        let of_key: Vec<&String> = arrived.iter().filter(|id| id[8..].parse::<u32>().unwrap() % 2 == parity).collect();
         assert!(of_key.is_sorted() && of_key.len() == 6, "{arrived:?}");
     }
     let refused = operator.change(WEBHOOK, &json!({ "order": { "key": "nowhere" } })).await.unwrap_err();

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sgen_delivery::{EnableFrom, InstanceChange, InstanceStatus, NewInstance};
 use sgen_model::{
-    AccountId, ConnectorId, ConnectorInstance, CredentialRef, Environment, FieldMapping, InstanceId, Order, Place, Scope,
-    SiteId, SlotName, Timestamp,
+    AccountId, ConnectorId, ConnectorInstance, CredentialRef, Environment, FieldMapping, InstanceId, Order, Place,
+    Scope, SiteId, SlotName, Timestamp,
 };
 use utoipa::ToSchema;
 

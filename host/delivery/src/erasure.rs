@@ -60,7 +60,8 @@ impl Wanted {
 
     /// Whether any of the mapped fields is it: what was mapped does not say where it came from.
     fn is_mapped(&self, fields: &str) -> bool {
-        serde_json::from_str::<Map<String, Value>>(fields).is_ok_and(|fields| fields.values().any(|value| self.is(value)))
+        serde_json::from_str::<Map<String, Value>>(fields)
+            .is_ok_and(|fields| fields.values().any(|value| self.is(value)))
     }
 
     fn is(&self, found: &Value) -> bool {

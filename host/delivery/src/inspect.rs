@@ -100,7 +100,6 @@ pub struct CaptureQuery {
     pub before: Option<Sequence>,
 }
 
-
 /// A captured event, as the site's own list shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Capture {
@@ -333,12 +332,8 @@ impl Runtime {
         let unknown = || DeliveryError::UnknownEvent(event.clone());
         let sequence = log.find(event)?.ok_or_else(unknown)?;
         let stored = log.read(sequence)?.ok_or_else(unknown)?;
-        let capture = Capture {
-            sequence,
-            received_at: stored.received_at,
-            erased_at: stored.erased_at,
-            event: stored.event,
-        };
+        let capture =
+            Capture { sequence, received_at: stored.received_at, erased_at: stored.erased_at, event: stored.event };
         let instances =
             self.slots_of(place).iter().map(|slot| self.trace_at(slot, &capture)).collect::<Result<_, _>>()?;
         Ok(Trace { capture, instances })

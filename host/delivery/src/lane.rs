@@ -348,9 +348,7 @@ impl Lane {
 
     /// Whether the instance delivers at all, apart from a downstream that wants to be left alone for a while.
     fn may_deliver(&self) -> bool {
-        self.config.record.instance.enabled
-            && self.config.ready.is_ok()
-            && !self.ledger.is_paused(&self.config.record)
+        self.config.record.instance.enabled && self.config.ready.is_ok() && !self.ledger.is_paused(&self.config.record)
     }
 
     fn has_room(&self) -> bool {

@@ -19,7 +19,9 @@ use crate::lane::Ready;
 use crate::moment::Moment;
 use crate::ordered::{Due, Key, Lines};
 use crate::policy::RetryPolicy;
-use crate::records::{AttemptFailure, DeadLetter, InstanceRecord, LaneState, RetryRecord, Sealed, Sealer, Surfaced, decode, encode};
+use crate::records::{
+    AttemptFailure, DeadLetter, InstanceRecord, LaneState, RetryRecord, Sealed, Sealer, Surfaced, decode, encode,
+};
 use crate::surface::Reason;
 
 /// How much an instance's integration log may hold.
@@ -170,12 +172,7 @@ impl Ledger {
     }
 
     /// An event that never gets to the connector becomes a dead letter.
-    pub(crate) fn refuse(
-        &mut self,
-        entry: &mut Entry<'_>,
-        meta: Meta,
-        failure: Failure,
-    ) -> Result<(), DeliveryError> {
+    pub(crate) fn refuse(&mut self, entry: &mut Entry<'_>, meta: Meta, failure: Failure) -> Result<(), DeliveryError> {
         self.state.last_failure = Some(AttemptFailure { at: entry.now.wall, failure: failure.clone() });
         self.bury(entry, meta, None, failure)
     }

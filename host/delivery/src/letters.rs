@@ -82,7 +82,8 @@ impl Runtime {
         let slot = self.slot(id)?;
         let sealer = self.sealer(&slot.record.instance.place)?;
         let bytes = self.parts.store.get(Keyspace::Dead, &keys::dead(id, sequence))?;
-        let bytes = bytes.ok_or_else(|| DeliveryError::Unknown(format!("dead letter at position {sequence} of {id}")))?;
+        let bytes =
+            bytes.ok_or_else(|| DeliveryError::Unknown(format!("dead letter at position {sequence} of {id}")))?;
         let letter: DeadLetter = sealer.open(Sealed::Dead, id.as_str(), sequence.0, &bytes)?;
         let tried = self.attempts(id, &sealer, sequence, letter.captured_at)?;
         Ok(LetterDetail { letter: DeadLetter { event: None, ..letter }, tried })

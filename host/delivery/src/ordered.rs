@@ -110,8 +110,7 @@ impl Lines {
         if line.away == Some(sequence) {
             line.away = None;
         }
-        let is_first =
-            line.away.is_none() && line.waiting.first_key_value().is_none_or(|(first, _)| sequence < *first);
+        let is_first = line.away.is_none() && line.waiting.first_key_value().is_none_or(|(first, _)| sequence < *first);
         let mut joined = Joined { is_first, remove: None };
         if is_first && let Some(mut first) = line.waiting.first_entry() {
             let sequence = *first.key();

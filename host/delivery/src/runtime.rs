@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::capture::{EventLog, Receipt};
 use crate::error::DeliveryError;
+use crate::fair::{FairShare, Shares};
 use crate::grants::{self, Bases};
 use crate::health::{self, HealthSchedule};
-use crate::fair::{FairShare, Shares};
 use crate::lane::{Lane, LaneConfig, LaneHandle, Ready, Shared, no_release};
 use crate::ledger::JournalRetention;
 use crate::map::CompiledMapping;

@@ -142,12 +142,8 @@ impl Ledger {
     }
 
     fn decide(&self, failure: &Failure, meta: &Meta, batch: usize, now: &Moment) -> Decision {
-        let tried = Tried {
-            attempts: meta.attempts.saturating_add(1),
-            waited: self.waited(meta, now),
-            now: now.lane,
-            batch,
-        };
+        let tried =
+            Tried { attempts: meta.attempts.saturating_add(1), waited: self.waited(meta, now), now: now.lane, batch };
         self.parts.policy.decide(failure, tried, self.chance())
     }
 
@@ -199,13 +195,7 @@ impl Ledger {
     }
 
     /// What a batch tells about the downstream as a whole. Answers whether the breaker has opened by it.
-    fn hear(
-        &mut self,
-        entry: &mut Entry<'_>,
-        size: usize,
-        tally: &Tally,
-        epoch: u64,
-    ) -> Result<bool, DeliveryError> {
+    fn hear(&mut self, entry: &mut Entry<'_>, size: usize, tally: &Tally, epoch: u64) -> Result<bool, DeliveryError> {
         let now = entry.now.instant;
         let asked = tally.asked.map(Duration::from_millis).map(|asked| asked.min(self.parts.policy.longest_asked));
         let hold_cap = self.parts.hold_cap;

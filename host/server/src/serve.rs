@@ -126,6 +126,8 @@ async fn open(config: &Config, handed: Handed, store: Arc<dyn Store>) -> anyhow:
         config: DeliveryConfig {
             base_overrides: config.egress.base_overrides.clone(),
             development_hosts: config.egress.development_hosts.clone(),
+            events: config.retention.events(),
+            journal: config.retention.integration_log(),
             ..DeliveryConfig::default()
         },
     })

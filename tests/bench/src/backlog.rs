@@ -43,7 +43,8 @@ impl Watched {
     /// Every so many looks, in MB.
     fn course(&self) -> String {
         let step = self.resident.len().div_ceil(10).max(1);
-        let looks: Vec<String> = self.resident.iter().step_by(step).map(|bytes| (bytes / 1_000_000).to_string()).collect();
+        let looks: Vec<String> =
+            self.resident.iter().step_by(step).map(|bytes| (bytes / 1_000_000).to_string()).collect();
         looks.join(" ")
     }
 }
@@ -155,7 +156,14 @@ fn figures(measured: &Measured) -> Vec<Figure> {
     vec![
         Figure::new("backlog", "drain of deliver", speed / capacity, "x", Reach::AtLeast(0.8), drain),
         Figure::new("backlog", "memory above idle", mb(peak.saturating_sub(*idle)), "MB", Reach::AtMost(FLAT), memory),
-        Figure::new("backlog", "disk of the events' bytes", disk_peak as f64 / of_events, "x", Reach::AtMost(3.0), on_disk),
+        Figure::new(
+            "backlog",
+            "disk of the events' bytes",
+            disk_peak as f64 / of_events,
+            "x",
+            Reach::AtMost(3.0),
+            on_disk,
+        ),
         Figure::new(
             "backlog",
             "disk after a restart",
@@ -175,7 +183,8 @@ const FLAT: f64 = 150.0;
 async fn fill(stage: &Stage, events: u64, watched: &mut Watched) -> Result<u64> {
     let requests = stage.requests(BATCHING.sites, BATCHING.captured)?;
     let event_bytes = requests.first().map_or(0, |request| request.event_bytes);
-    let plan = Plan { address: stage.address()?, requests, pace: Pace::Free, numbers: Arc::default(), total: Some(events) };
+    let plan =
+        Plan { address: stage.address()?, requests, pace: Pace::Free, numbers: Arc::default(), total: Some(events) };
     let load = Load::start("load", plan)?;
     let began = Instant::now();
     let mut told = began;

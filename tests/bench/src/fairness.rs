@@ -38,7 +38,9 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
         stage.add_sites(1, std::slice::from_ref(target)).await?;
     }
     let seconds = options.seconds(60, 10);
-    println!("bench fairness: two sites with {QUIET} events/s each, {seconds} s alone, {seconds} s beside a flood and a hang");
+    println!(
+        "bench fairness: two sites with {QUIET} events/s each, {seconds} s alone, {seconds} s beside a flood and a hang"
+    );
     let quiet = |site| start(&stage, site, QUIET_CONNECTIONS, 1, Pace::Rate(QUIET));
     let loads = [quiet(WATCHED[0])?, quiet(WATCHED[1])?];
     window::wait(options.warm_up(), String::new).await;
@@ -69,7 +71,8 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
             during.count()
         );
         let times = |percent| during.percentile(percent) / before.percentile(percent);
-        let p50 = Figure::new("fairness", &format!("{name} p50"), times(50), "x of alone", Reach::Told, "the same".into());
+        let p50 =
+            Figure::new("fairness", &format!("{name} p50"), times(50), "x of alone", Reach::Told, "the same".into());
         let p99 = Figure::new("fairness", &format!("{name} p99"), times(99), "x of alone", Reach::AtMost(1.5), detail);
         figures.extend([p99, p50]);
     }

@@ -66,8 +66,7 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
 /// Delivers events to so many instances of one site, stops the host and has it count what the store holds.
 async fn left(instances: usize, events: u64) -> Result<Left> {
     let sinks = (0..instances).map(|_| Sink::start(Role::Webhook)).collect::<Result<Vec<_>>>()?;
-    let targets: Vec<Target> =
-        sinks.iter().map(|sink| Target { role: Role::Webhook, address: sink.address }).collect();
+    let targets: Vec<Target> = sinks.iter().map(|sink| Target { role: Role::Webhook, address: sink.address }).collect();
     let mut stage = Stage::start("fanout", &targets).await?;
     stage.add_sites(1, &targets).await?;
     stage.stop().await?;

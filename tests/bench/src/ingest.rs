@@ -32,7 +32,10 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
         let seconds = options.seconds(30, 5);
         let connections = options.connections.unwrap_or(connections);
         let sync = crate::disk::sync_times(stage.beside(), 100)?;
-        println!("bench ingest {what}: {seconds} s over {connections} connections; the disk syncs in {}", sync.described());
+        println!(
+            "bench ingest {what}: {seconds} s over {connections} connections; the disk syncs in {}",
+            sync.described()
+        );
         let requests = stage.requests(connections, batch)?;
         let load = Load::start("load", plan(stage.address()?, requests.clone(), &numbers))?;
         window::wait(options.warm_up(), String::new).await;
@@ -61,7 +64,8 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
                 .beside("append and sync", native_latency(percent))
         };
         figures.push(
-            Figure::new("ingest", what, speed, "events/s", Reach::AtLeast(reach), detail).beside("append and sync", native),
+            Figure::new("ingest", what, speed, "events/s", Reach::AtLeast(reach), detail)
+                .beside("append and sync", native),
         );
         figures.push(told(&format!("{what} p50"), 50));
         figures.push(told(&format!("{what} p99"), 99));

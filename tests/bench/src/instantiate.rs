@@ -69,7 +69,14 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     );
     println!("{detail}");
     Ok(vec![
-        Figure::new("instantiate", "instantiate-and-drop", median(instances), "µs", Reach::AtMost(10.0), detail.clone()),
+        Figure::new(
+            "instantiate",
+            "instantiate-and-drop",
+            median(instances),
+            "µs",
+            Reach::AtMost(10.0),
+            detail.clone(),
+        ),
         Figure::new("instantiate", "load-from-cache", median(loads), "ms", Reach::AtMost(1.0), detail),
     ])
 }

@@ -98,7 +98,8 @@ impl Bench {
     /// Runs one bench; earlier figures of this run say what the host can do.
     fn run(self, arguments: &Arguments, earlier: &[Figure]) -> Result<Vec<Figure>> {
         let options = &arguments.options;
-        let capacity = |way: &deliver::Way| earlier.iter().find(|figure| figure.is("deliver", way.what)).map(|f| f.value);
+        let capacity =
+            |way: &deliver::Way| earlier.iter().find(|figure| figure.is("deliver", way.what)).map(|f| f.value);
         let name = self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let figures = match self {
             Self::Sandbox => arguments.sandbox.run(options),

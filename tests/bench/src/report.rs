@@ -48,7 +48,16 @@ pub(crate) struct Figure {
 impl Figure {
     pub(crate) fn new(bench: &str, what: &str, value: f64, unit: &str, reach: Reach, detail: String) -> Self {
         let load_average = usage::load_average();
-        Self { bench: bench.into(), what: what.into(), value, unit: unit.into(), reach, baseline: None, load_average, detail }
+        Self {
+            bench: bench.into(),
+            what: what.into(),
+            value,
+            unit: unit.into(),
+            reach,
+            baseline: None,
+            load_average,
+            detail,
+        }
     }
 
     /// Adds what the same run reached natively.
@@ -201,7 +210,10 @@ mod tests {
     #[test]
     fn a_figure_says_its_target_and_the_share_of_its_baseline() {
         let text = figure(12_345.6, Reach::AtLeast(10_000.0)).beside("append and sync", 24_691.2).to_string();
-        assert!(text.starts_with("bench ingest singles: 12,346 events/s (target ≥ 10,000 events/s: reached); 0.50 ×"), "{text}");
+        assert!(
+            text.starts_with("bench ingest singles: 12,346 events/s (target ≥ 10,000 events/s: reached); 0.50 ×"),
+            "{text}"
+        );
         let table = table(&[figure(0.5, Reach::AtMost(0.25)), figure(1_000_000.0, Reach::Told)]);
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines.get(1).unwrap().contains("0.5  events/s  ≤ 0.25  not reached"), "{table}");

@@ -18,8 +18,8 @@ use tokio::runtime::Runtime;
 
 use crate::downstream::Receiver;
 use crate::native::ThroughGate;
-use crate::release;
 use crate::options::Options;
+use crate::release;
 use crate::report::{Figure, Reach, median};
 
 /// Batch sizes, with the number of workers and the ratio that must be reached.
@@ -90,7 +90,14 @@ impl Sandbox {
                 count * batch * workers
             );
             println!("batches of {batch}: {detail}");
-            figures.push(Figure::new("sandbox", &format!("batch-{batch}"), median(ratios), "x of native", Reach::AtMost(reach), detail));
+            figures.push(Figure::new(
+                "sandbox",
+                &format!("batch-{batch}"),
+                median(ratios),
+                "x of native",
+                Reach::AtMost(reach),
+                detail,
+            ));
         }
         Ok(figures)
     }

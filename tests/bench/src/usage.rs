@@ -104,7 +104,8 @@ pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
         let entry = entry?;
         // A file that the host has just removed takes nothing.
         let Ok(metadata) = entry.metadata() else { continue };
-        let of_entry = if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks().saturating_mul(512) };
+        let of_entry =
+            if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks().saturating_mul(512) };
         bytes = bytes.saturating_add(of_entry);
     }
     Ok(bytes)

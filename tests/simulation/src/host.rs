@@ -11,8 +11,8 @@ use sgen_delivery::{DeliveryConfig, NewInstance, Parts, Runtime};
 use sgen_egress::{Gate, GateConfig, TlsTrust};
 use sgen_engine::Engine;
 use sgen_model::{
-    AccountId, Clock, ConnectorId, Entropy, Environment, FieldMapping, InstanceId, InstanceState, MappingSource, Order,
-    OperatorId, Place, Scope, SecretBytes, SiteId, SlotName,
+    AccountId, Clock, ConnectorId, Entropy, Environment, FieldMapping, InstanceId, InstanceState, MappingSource,
+    OperatorId, Order, Place, Scope, SecretBytes, SiteId, SlotName,
 };
 use sgen_store::{Commit, Store};
 use sgen_vault::{OuterKey, Vault};

@@ -133,7 +133,8 @@ impl Simulation {
         let host = self.host.as_ref().context("the host is not there")?;
         let books = self.instances.get_mut(index).context("no such instance")?;
         let configured = serde_json::to_value(host.runtime.instance(&books.id)?)?;
-        books.order = configured.get("order").and_then(|order| order.get("key")).and_then(Value::as_str).map(ToOwned::to_owned);
+        books.order =
+            configured.get("order").and_then(|order| order.get("key")).and_then(Value::as_str).map(ToOwned::to_owned);
         Ok(())
     }
 

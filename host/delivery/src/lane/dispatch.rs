@@ -32,10 +32,11 @@ impl Lane {
             Admission::Probe => self.probe(&ready, &now)?,
             Admission::Free => self.fill_freely(&ready, &now)?,
         };
-        let overdue = self.unwritten_since.is_some_and(|since| {
-            since.checked_add(SKIPS_UNWRITTEN).is_none_or(|overdue| overdue <= now.instant)
-        });
-        if overdue || !self.refused.is_empty() || !self.parked.is_empty() || self.ledger.lines.has_orphan(self.read_to) {
+        let overdue = self
+            .unwritten_since
+            .is_some_and(|since| since.checked_add(SKIPS_UNWRITTEN).is_none_or(|overdue| overdue <= now.instant));
+        if overdue || !self.refused.is_empty() || !self.parked.is_empty() || self.ledger.lines.has_orphan(self.read_to)
+        {
             self.write()?;
         }
         Ok(more && self.has_room())
@@ -180,8 +181,7 @@ impl Lane {
         let config = self.config.clone();
         let all: Vec<Sequence> = batch.metas.iter().map(|meta| meta.sequence).collect();
         let telling = all.len().saturating_mul(2) >= intake::limit(&ready);
-        let settled =
-            self.ledger.settle(&config.record, &ready, Sent { batch, outcomes, log, took, epoch }, now)?;
+        let settled = self.ledger.settle(&config.record, &ready, Sent { batch, outcomes, log, took, epoch }, now)?;
         self.concurrency.hear(settled.sign, full && telling);
         let mut released = all;
         if !settled.split.is_empty() {

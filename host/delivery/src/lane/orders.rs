@@ -122,27 +122,13 @@ impl Lane {
         Ok(())
     }
 
-    fn begin(
-        &mut self,
-        entry: &mut Entry<'_>,
-        kind: JobKind,
-        selection: Selection,
-        count: u64,
-        actor: Actor,
-    ) -> Job {
+    fn begin(&mut self, entry: &mut Entry<'_>, kind: JobKind, selection: Selection, count: u64, actor: Actor) -> Job {
         let state = &mut self.ledger.state;
         state.jobs_begun = state.jobs_begun.saturating_add(1);
         // One letter is found where it is; a selection begins with the oldest.
         let looked_at = selection.sequence.map_or(Sequence(0), |sequence| Sequence(sequence.0.saturating_sub(1)));
-        let job = Job {
-            id: state.jobs_begun,
-            kind,
-            selection,
-            requested_at: entry.now.wall,
-            looked_at,
-            done: 0,
-            refused: 0,
-        };
+        let job =
+            Job { id: state.jobs_begun, kind, selection, requested_at: entry.now.wall, looked_at, done: 0, refused: 0 };
         state.jobs.push(job.clone());
         let selection = serde_json::to_value(&job.selection).unwrap_or_default();
         entry.draft_by(
@@ -161,9 +147,8 @@ impl Lane {
         let sound = found.verdict.found_sound();
         let before = self.ledger.state.health.as_ref();
         let paused_since = self.ledger.state.pause.as_ref().map(|pause| pause.cause.since);
-        let was_wrong = before.is_some_and(|before| {
-            before.verdict.found_fault() && paused_since.is_some_and(|since| before.at >= since)
-        });
+        let was_wrong = before
+            .is_some_and(|before| before.verdict.found_fault() && paused_since.is_some_and(|since| before.at >= since));
         let permitted = found.verdict.permitted != Finding::No && found.verdict.target_exists != Finding::No;
         self.ledger.note_health(entry, found)?;
         if sound && permitted && was_wrong && self.ledger.is_paused(&self.config.record) {

@@ -178,16 +178,16 @@ impl Lane {
                 }
             };
             let record = &self.config.record;
-            if record.routing.in_gap(sequence)
-                || !record.instance.scope.admits(&event.surface)
-                || erased_at.is_some()
-            {
+            if record.routing.in_gap(sequence) || !record.instance.scope.admits(&event.surface) || erased_at.is_some() {
                 self.ledger.skip(sequence);
                 continue;
             }
-            let why = self.ledger.state.last_failure.as_ref().map_or(FailureClass::Unavailable, |last| last.failure.class);
-            let mut failure =
-                Failure::new(why, "it could not be delivered before the event log's retention ended; replay it when it can be");
+            let why =
+                self.ledger.state.last_failure.as_ref().map_or(FailureClass::Unavailable, |last| last.failure.class);
+            let mut failure = Failure::new(
+                why,
+                "it could not be delivered before the event log's retention ended; replay it when it can be",
+            );
             failure.code = Some("retention".to_owned());
             self.ledger.bury(entry, intake::meta_of(sequence, &event), None, failure)?;
             dead_lettered = dead_lettered.saturating_add(1);

@@ -15,7 +15,7 @@ const PREFIX: &str = "SGEN_";
 /// Stands between section and key.
 const SEPARATOR: &str = "__";
 /// The sections, to recognise a name in which one `_` was forgotten.
-const SECTIONS: [&str; 8] = ["SERVER", "STORE", "CATALOG", "VAULT", "ACCESS", "EGRESS", "ENGINE", "LOG"];
+const SECTIONS: [&str; 9] = ["SERVER", "STORE", "CATALOG", "VAULT", "ACCESS", "EGRESS", "ENGINE", "RETENTION", "LOG"];
 /// The only keys whose values are not plain texts.
 const STRUCTURED: [&str; 3] = ["EGRESS__DEVELOPMENT_HOSTS", "EGRESS__BASE_OVERRIDES", "SERVER__STOP_GRACE_SECONDS"];
 const VAULT_KEY: &str = "VAULT__KEY";

@@ -14,6 +14,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use serde::Deserialize;
+use sgen_delivery::{EventRetention, JournalRetention};
 
 pub(crate) use environment::{Environment, Handed};
 pub(crate) use explain::ConfigError;
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) egress: Egress,
     #[serde(default)]
     pub(crate) engine: Engine,
+    #[serde(default)]
+    pub(crate) retention: Retention,
     #[serde(default)]
     pub(crate) log: Log,
 }
@@ -98,6 +101,66 @@ pub(crate) struct Engine {
     pub(crate) cache: Option<PathBuf>,
 }
 
+/// How long and how large logs may grow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retention {
+    pub(crate) events_days: u64,
+    pub(crate) events_mebibytes: u64,
+    pub(crate) integration_log_days: u64,
+    pub(crate) integration_log_entries: u64,
+    pub(crate) integration_log_mebibytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            events_days: 90,
+            events_mebibytes: 16 * 1024,
+            integration_log_days: 30,
+            integration_log_entries: 100_000,
+            integration_log_mebibytes: 64,
+        }
+    }
+}
+
+impl Retention {
+    /// Of the event log of each site and environment.
+    pub(crate) fn events(&self) -> EventRetention {
+        EventRetention {
+            age: days(self.events_days),
+            bytes: self.events_mebibytes.saturating_mul(1 << 20),
+            ..EventRetention::default()
+        }
+    }
+
+    /// Of the integration log of each instance.
+    pub(crate) fn integration_log(&self) -> JournalRetention {
+        JournalRetention {
+            age: days(self.integration_log_days),
+            entries: self.integration_log_entries,
+            bytes: self.integration_log_mebibytes.saturating_mul(1 << 20),
+        }
+    }
+
+    fn zeros(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("events_days", self.events_days),
+            ("events_mebibytes", self.events_mebibytes),
+            ("integration_log_days", self.integration_log_days),
+            ("integration_log_entries", self.integration_log_entries),
+            ("integration_log_mebibytes", self.integration_log_mebibytes),
+        ]
+        .into_iter()
+        .filter(|(_, value)| *value == 0)
+        .map(|(name, _)| name)
+    }
+}
+
+fn days(days: u64) -> Duration {
+    Duration::from_secs(days.saturating_mul(24 * 3600))
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
@@ -154,6 +217,11 @@ impl Config {
         }
         if self.server.stop_grace_seconds > 3_600 {
             wrong.push("server.stop_grace_seconds: at most 3600 seconds are expected".to_owned());
+        }
+        for name in self.retention.zeros() {
+            wrong.push(format!(
+                "retention.{name}: at least 1 is expected; nothing can be delivered from what is not kept"
+            ));
         }
         for host in &self.egress.development_hosts {
             if !is_host_and_port(host) {

@@ -156,8 +156,7 @@ impl Work {
     fn compact(&self, stop: &Arc<AtomicBool>) -> Result<(), StoreError> {
         let making = files::begin_making(&self.path)?;
         let db = open_engine(&making, &self.options, &self.path)?;
-        files::write_format(&db)
-            .map_err(|e| StoreError::Open { path: self.path.clone(), reason: e.to_string() })?;
+        files::write_format(&db).map_err(|e| StoreError::Open { path: self.path.clone(), reason: e.to_string() })?;
         let mut target = Target { writer: Writer::new(db, &making, Balance::empty())?, unsynced: 0 };
         let copy = Copy::begin(&self.queue, &self.path)?;
         let mut step = |step: Step<'_>| {

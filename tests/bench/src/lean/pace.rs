@@ -72,7 +72,12 @@ impl Permits {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of events")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of events"
+)]
 fn due(rate: f64, nanoseconds: u64) -> u64 {
     (rate * nanoseconds as f64 / 1e9) as u64
 }

@@ -168,7 +168,8 @@ fn read_digits(digits: &[u8]) -> Option<u64> {
 
 /// The numbers of the events in a delivered body, behind each occurrence of `mark`, with where each was found.
 pub(crate) fn numbers<'a>(body: &'a [u8], mark: &'a [u8]) -> impl Iterator<Item = u64> + 'a {
-    memmem::find_iter(body, mark).filter_map(move |at| read_digits(body.get(at + mark.len()..at + mark.len() + NUMBER)?))
+    memmem::find_iter(body, mark)
+        .filter_map(move |at| read_digits(body.get(at + mark.len()..at + mark.len() + NUMBER)?))
 }
 
 /// The moments at which the events in a delivered body were sent.

@@ -35,10 +35,13 @@ fn keys(evidence: &Evidence) -> Vec<Violation> {
         fail(BODY, format!("{event} came under {} keys", keys.len()));
     }
     for (key, arrivals) in by_key {
-        let Some(first) = arrivals.iter().find(|arrival| !refused_whole(arrival)).or(arrivals.first()) else { continue };
+        let Some(first) = arrivals.iter().find(|arrival| !refused_whole(arrival)).or(arrivals.first()) else {
+            continue;
+        };
         if let Some(other) = arrivals.iter().find(|arrival| arrival.event != first.event) {
             fail(BODY, format!("{key} is the key of {} and of {}", first.event, other.event));
-        } else if let Some(other) = arrivals.iter().find(|arrival| arrival.at >= first.at && arrival.body != first.body) {
+        } else if let Some(other) = arrivals.iter().find(|arrival| arrival.at >= first.at && arrival.body != first.body)
+        {
             let before = arrivals.iter().rfind(|arrival| arrival.at <= other.at && arrival.body == first.body);
             let before = before.map_or(first.answer, |arrival| arrival.answer);
             fail(
