@@ -23,21 +23,24 @@ fn a_commit_whose_write_fails_is_answered_with_the_error_wherever_the_disk_ends(
     let place = tempfile::tempdir().unwrap();
     for blocks in LIMITS {
         // A shell sets the limit, and has the signal of a write beyond it ignored: then the write fails with EFBIG.
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", r#"trap '' XFSZ; ulimit -f "$1"; shift; exec "$@""#, "sh", &blocks.to_string()])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "commits_until_the_disk_ends", "--ignored"])
             .env(FOLDER, place.path().join(blocks.to_string()))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let (ended, end) = mpsc::channel();
         let pid = child.id();
-        let waiting = std::thread::spawn(move || ended.send(child.wait().unwrap().success()));
+        std::thread::spawn(move || ended.send(child.wait_with_output()));
         match end.recv_timeout(BOUND) {
-            Ok(true) => waiting.join().unwrap().unwrap(),
-            Ok(false) => panic!("with {blocks} blocks the store did not end as it must"),
+            Ok(output) => {
+                let output = output.unwrap();
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(output.status.success(), "with {blocks} blocks the store did not end as it must: {said}");
+            }
             Err(_) => {
                 Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
                 panic!("with {blocks} blocks a commit was never answered");
