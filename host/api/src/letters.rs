@@ -41,6 +41,7 @@ pub(crate) struct LetterQuery {
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogQuery {
     /// `failures` for the failure log: only attempts that failed, wholly or in part.
+    #[param(value_type = Option<String>)]
     only: Option<Only>,
     /// Only attempts at or after this time: RFC 3339, or milliseconds since 1970.
     #[param(value_type = Option<String>)]
@@ -52,7 +53,7 @@ pub(crate) struct LogQuery {
 }
 
 /// What a log is narrowed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Only {
     /// Attempts that failed.

@@ -158,7 +158,8 @@ mod tests {
                     Body::from_stream(stream::iter(pieces)).into_response()
                 },
                 "Bearer right",
-                Some("before it was whole"),
+                // Whether the answer's head was out by then is chance.
+                Some("before"),
             ),
         ];
         for (answer, token, says) in cases {
