@@ -67,7 +67,10 @@ impl Wanted {
     fn is(&self, found: &Value) -> bool {
         match found {
             Value::String(text) => folded(text) == self.value,
-            Value::Number(_) | Value::Bool(_) => found.to_string() == self.value,
+            Value::Number(_) | Value::Bool(_) => {
+                let text = found.to_string();
+                text == self.value
+            }
             Value::Array(items) => items.iter().any(|item| self.is(item)),
             Value::Null | Value::Object(_) => false,
         }

@@ -134,7 +134,7 @@ struct Written {
 
 enum Woken {
     Attempt(Result<Attempt, tokio::task::JoinError>),
-    Written(Result<Written, DeliveryError>),
+    Written(Result<Box<Written>, DeliveryError>),
     Order(Order),
     Config,
     Stop,
@@ -244,7 +244,7 @@ impl Lane {
                 biased;
                 changed = self.stop.changed() => if changed.is_ok() { Woken::Stop } else { Woken::Other },
                 changed = self.config_changes.changed() => if changed.is_ok() { Woken::Config } else { Woken::Other },
-                Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written),
+                Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written.map(Box::new)),
                 Some(attempt) = self.running.join_next() => Woken::Attempt(attempt),
                 Some(order) = self.orders.recv(), if !stopping => Woken::Order(order),
                 _ = self.head.changed(), if takes_new => Woken::Other,
@@ -255,7 +255,7 @@ impl Lane {
                 Woken::Attempt(Ok(attempt)) => self.settle(attempt)?,
                 // Only when the async runtime itself shuts down: nothing was settled, so nothing is lost.
                 Woken::Attempt(Err(_)) => return Err(DeliveryError::Stopping),
-                Woken::Written(written) => self.written(written?),
+                Woken::Written(written) => self.written(*written?),
                 Woken::Order(order) => self.obey(order)?,
                 Woken::Config => {
                     let config = self.config_changes.borrow_and_update().clone();

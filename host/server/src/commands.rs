@@ -127,9 +127,8 @@ pub(crate) fn generate_platform_token(out: &Path) -> anyhow::Result<()> {
 pub(crate) fn open_store(config: &Path) -> anyhow::Result<EmbeddedStore> {
     let (environment, _) = Environment::read(std::env::vars_os());
     let path = Config::load(config, &environment)?.store.path;
-    Ok(open_existing(&path)?.with_context(|| {
-        format!("there is no store in {}; look at store.path in {}", path.display(), config.display())
-    })?)
+    open_existing(&path)?
+        .with_context(|| format!("there is no store in {}; look at store.path in {}", path.display(), config.display()))
 }
 
 /// Opens a store that is there already, and leaves it as it is: looking at one must neither make nor rewrite one.
