@@ -40,9 +40,12 @@ pub(crate) fn reach(simulation: &mut Simulation, spared: &[bool]) -> Result<Verd
         violations.extend(check::all(&evidence));
         let status = simulation.host()?.runtime.status(&books.id)?;
         writeln!(record, "status {}", serde_json::to_string(&status)?)?;
-        // What was given up waits for triage, which is no fault of the end.
-        let given_up = !evidence.dead.is_empty() && matches!(status.state, InstanceState::Degraded(_));
-        if status.state != InstanceState::Active && !given_up {
+        // What was given up waits for triage; so does what paused it, until a delivery has shown that it is mended.
+        let waits_for_triage = match &status.state {
+            InstanceState::Degraded(cause) => !evidence.dead.is_empty() || check::pauses(cause.failure.class),
+            _ => false,
+        };
+        if status.state != InstanceState::Active && !waits_for_triage {
             let said = format!("{} is {:?} although everything is mended", books.id, status.state);
             violations.push(Violation::new("everything settles", said));
         }

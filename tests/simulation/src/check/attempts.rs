@@ -41,6 +41,7 @@ fn keys(evidence: &Evidence) -> Vec<Violation> {
         if let Some(other) = arrivals.iter().find(|arrival| arrival.event != first.event) {
             fail(BODY, format!("{key} is the key of {} and of {}", first.event, other.event));
         } else if let Some(other) = arrivals.iter().find(|arrival| arrival.at >= first.at && arrival.body != first.body)
+            && !crashed_between(evidence, first.at, other.at)
         {
             let before = arrivals.iter().rfind(|arrival| arrival.at <= other.at && arrival.body == first.body);
             let before = before.map_or(first.answer, |arrival| arrival.answer);
@@ -57,6 +58,12 @@ fn keys(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether the host crashed between two requests: nothing durable says what was under way then, so a mapping that was
+/// changed in the meantime reaches such an event too.
+fn crashed_between(evidence: &Evidence, first: u64, other: u64) -> bool {
+    evidence.downtimes.iter().any(|(from, _, crash)| *crash && first <= *from && *from <= other)
 }
 
 /// Whether a downstream refused a request for its credential, its target or its size: it has not looked at what is in it,
