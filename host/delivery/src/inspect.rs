@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 
 use serde::Serialize;
 use sgen_model::{
-    CaptureEvent, Choice, ConnectorInstance, EventId, Failure, FailureClass, InstanceId, InstanceState, Place, Scope,
-    Sequence, Timestamp,
+    CaptureEvent, Choice, ConnectorInstance, EventId, Failure, InstanceId, InstanceState, Place, Scope, Sequence,
+    Timestamp,
 };
 use sgen_store::Keyspace;
 
@@ -148,16 +148,6 @@ pub struct TraceAttempt {
     pub catalog_version: String,
     /// Why it failed; absent when it delivered.
     pub failure: Option<Failure>,
-}
-
-impl TraceAttempt {
-    /// Whether an event could have been given up by it: one that ran into a pause loses nothing and is taken again, unless
-    /// the instance does not take it any more.
-    fn counts(&self) -> bool {
-        use FailureClass::{AuthRevoked, Gone, PermissionDenied};
-        let class = self.failure.as_ref().map(|failure| failure.class);
-        !matches!(class, Some(AuthRevoked | PermissionDenied | Gone))
-    }
 }
 
 /// Exactly one of these holds for every event and instance.
@@ -373,7 +363,7 @@ impl Runtime {
             TraceOutcome::Skipped { reason: "it was captured before the instance was configured" }
         } else if settled && capture.erased_at.is_some() {
             TraceOutcome::Erased
-        } else if settled && attempts.iter().any(TraceAttempt::counts) {
+        } else if self.parts.store.get(Keyspace::Retry, &keys::discarded(id, sequence))?.is_some() {
             TraceOutcome::Discarded
         } else if routing.in_gap(sequence) {
             TraceOutcome::Skipped { reason: "the instance was disabled when it was captured" }

@@ -73,6 +73,11 @@ pub(crate) fn ordered_prefix(id: &InstanceId) -> Vec<u8> {
     format!("{id}/k/").into_bytes()
 }
 
+/// The mark of a dead letter that the operator discarded: `…/x/SEQUENCE`.
+pub(crate) fn discarded(id: &InstanceId, sequence: Sequence) -> Vec<u8> {
+    numbered(format!("{id}/x/").into_bytes(), &[sequence.0])
+}
+
 /// The time in a due key.
 pub(crate) fn due_time(key: &[u8]) -> Option<Timestamp> {
     let (time, _) = key.last_chunk::<16>()?.split_first_chunk::<8>()?;

@@ -168,7 +168,7 @@ impl Lane {
         let (order_sender, orders) = mpsc::channel(ORDERS);
         let view = Arc::new(Mutex::new(View::new(&ledger.state, &config.record)));
         let handle = LaneHandle::new(configs, stops, order_sender, view.clone());
-        let time = LaneClock::starting(parts.clock.as_ref(), ledger.state.written_at);
+        let time = LaneClock::starting(parts.clock.as_ref(), ledger.state.written_at, ledger.state.written_wall);
         let mut lane = Self {
             read_to: ledger.state.progress.cursor(),
             ledger,

@@ -181,6 +181,7 @@ impl Ledger {
     pub(crate) fn submit(&mut self, mut entry: Entry<'_>) -> Result<Ticket, DeliveryError> {
         self.audit_condition(&mut entry);
         self.state.written_at = entry.now.lane;
+        self.state.written_wall = entry.now.wall;
         let Entry { mut commit, drafts, record, .. } = entry;
         commit.put(Keyspace::Lane, keys::instance(&self.id), encode("lane state", &self.state)?);
         if drafts.is_empty() {

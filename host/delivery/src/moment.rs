@@ -2,7 +2,7 @@
 //!
 //! What is shown to people is the wall clock's. What decides (when a retry falls due, how long an event has been tried) goes
 //! by a time that never jumps: within a life of the host it advances with the monotonic clock, and it begins where the life
-//! before it ended, or at the wall clock when that is later.
+//! before it ended, with what the wall clock says has passed since. It may differ from the wall clock for good.
 
 use sgen_model::{Clock, Timestamp};
 use tokio::time::Instant;
@@ -38,9 +38,12 @@ pub(crate) struct LaneClock {
 }
 
 impl LaneClock {
-    /// Begins at `written_at`, the lane's time when it was last written, or at the wall clock when that is later.
-    pub(crate) fn starting(clock: &dyn Clock, written_at: Timestamp) -> Self {
-        Self { base: clock.now().max(written_at), origin: Instant::now() }
+    /// Begins at `written_at`, the lane's time when it was last written, and what has passed since `written_wall`; a lane
+    /// that was never written begins at the wall clock.
+    pub(crate) fn starting(clock: &dyn Clock, written_at: Timestamp, written_wall: Timestamp) -> Self {
+        let wall = clock.now();
+        let base = if written_at == Timestamp::default() { wall } else { written_at.after(wall.since(written_wall)) };
+        Self { base, origin: Instant::now() }
     }
 
     pub(crate) fn now(&self, clock: &dyn Clock) -> Moment {
@@ -67,13 +70,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wall_clock_that_jumps_moves_nothing_that_decides() {
         let hands = Hands(AtomicU64::new(1_000_000));
-        let clock = LaneClock::starting(&hands, Timestamp(0));
+        let clock = LaneClock::starting(&hands, Timestamp(0), Timestamp(0));
         tokio::time::advance(Duration::from_millis(500)).await;
         hands.0.store(5, Ordering::SeqCst);
         let moment = clock.now(&hands);
         assert_eq!((moment.wall, moment.lane), (Timestamp(5), Timestamp(1_000_500)));
         assert_eq!(moment.instant_of(Timestamp(1_000_600)) - moment.instant, Duration::from_millis(100));
         // The next life begins no earlier than this one ended.
-        assert_eq!(LaneClock::starting(&hands, moment.lane).now(&hands).lane, moment.lane);
+        let next = LaneClock::starting(&hands, moment.lane, moment.wall);
+        assert_eq!(next.now(&hands).lane, moment.lane);
+        // Nor does a wall clock that was wrong before make it jump: what counts is what has passed.
+        hands.0.store(105, Ordering::SeqCst);
+        let later = LaneClock::starting(&hands, moment.lane, moment.wall);
+        assert_eq!(later.now(&hands).lane, moment.lane.after(Duration::from_millis(100)));
     }
 }

@@ -67,6 +67,9 @@ pub(crate) struct LaneState {
     /// The lane's own time of the last write: it never goes back, whatever the wall clock does.
     #[serde(default)]
     pub(crate) written_at: Timestamp,
+    /// The wall clock's time of that write: what has passed since is added when the host starts again.
+    #[serde(default)]
+    pub(crate) written_wall: Timestamp,
     /// Time in which nothing might be sent (paused, disabled, no connector), in milliseconds.
     #[serde(default)]
     pub(crate) idle_ms: u64,

@@ -169,6 +169,11 @@ impl Runtime {
                 commit.delete(Keyspace::LogIndex, keys::log_index(place, &stored.event.id));
             }
         }
+        for slot in self.slots_of(place) {
+            for (sequence, _) in removed {
+                commit.delete(Keyspace::Retry, keys::discarded(&slot.record.instance.id, *sequence));
+            }
+        }
         if let Some((last, _)) = removed.last() {
             commit.put(Keyspace::Meta, keys::trimmed(place), last.0.to_be_bytes());
         }

@@ -83,6 +83,7 @@ impl Lane {
             match ready {
                 None => {
                     self.remove_letter(entry, &letter)?;
+                    entry.commit.put(Keyspace::Retry, keys::discarded(&id, sequence), Vec::new());
                     self.ledger.state.counters.discarded = self.ledger.state.counters.discarded.saturating_add(1);
                     job.done = job.done.saturating_add(1);
                 }

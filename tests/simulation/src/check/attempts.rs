@@ -35,14 +35,16 @@ fn keys(evidence: &Evidence) -> Vec<Violation> {
         fail(BODY, format!("{event} came under {} keys", keys.len()));
     }
     for (key, arrivals) in by_key {
-        let Some(first) = arrivals.iter().find(|arrival| !refused_whole(arrival)).or(arrivals.first()) else {
-            continue;
-        };
+        let Some(first) = arrivals.first() else { continue };
+        // The body is fixed from the first request on that the downstream may have acted upon.
+        let standing = arrivals.iter().find(|arrival| !refused_whole(arrival));
+        let changed = standing.and_then(|first| {
+            let other = arrivals.iter().find(|arrival| arrival.at >= first.at && arrival.body != first.body)?;
+            (!crashed_between(evidence, first.at, other.at)).then_some((first, other))
+        });
         if let Some(other) = arrivals.iter().find(|arrival| arrival.event != first.event) {
             fail(BODY, format!("{key} is the key of {} and of {}", first.event, other.event));
-        } else if let Some(other) = arrivals.iter().find(|arrival| arrival.at >= first.at && arrival.body != first.body)
-            && !crashed_between(evidence, first.at, other.at)
-        {
+        } else if let Some((first, other)) = changed {
             let before = arrivals.iter().rfind(|arrival| arrival.at <= other.at && arrival.body == first.body);
             let before = before.map_or(first.answer, |arrival| arrival.answer);
             fail(
