@@ -160,6 +160,10 @@ async fn serve(stream: TcpStream, role: Role, arrived: &Arrived) -> Result<()> {
                 arrived.note(request.body, template::ID);
                 answer.push_str("HTTP/1.1 204 No Content\r\n\r\n");
             }
+            // The host asks for it when it checks an instance's health.
+            Role::Hubspot if request.head.starts_with(b"GET /account-info/v3/details ") => {
+                account_details(&mut answer)?
+            }
             Role::Hubspot => {
                 arrived.note(request.body, template::TRACE);
                 upserted(request.body, &mut answer)?;
@@ -174,22 +178,32 @@ async fn serve(stream: TcpStream, role: Role, arrived: &Arrived) -> Result<()> {
     Ok(())
 }
 
+fn account_details(answer: &mut String) -> Result<()> {
+    json_answer(
+        answer,
+        r#"{"portalId":1,"accountType":"STANDARD","timeZone":"Europe/Berlin","uiDomain":"app-eu1.hubspot.com"}"#,
+    )
+}
+
+fn json_answer(answer: &mut String, body: &str) -> Result<()> {
+    let length = body.len();
+    write!(answer, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")?;
+    Ok(())
+}
+
 /// HubSpot's answer to a batch in which every contact was written, in the shape of its API reference.
 fn upserted(body: &[u8], answer: &mut String) -> Result<()> {
     let mut results = String::with_capacity(body.len());
-    for number in template::numbers(body, template::TRACE) {
-        let separator = if results.is_empty() { "" } else { "," };
+    results.push_str(r#"{"status":"COMPLETE","results":["#);
+    for (index, number) in template::numbers(body, template::TRACE).enumerate() {
+        let separator = if index == 0 { "" } else { "," };
         write!(
             results,
             r#"{separator}{{"id":"{number}","properties":{{"email":"ada.lovelace.{number:012}@example.com","hs_object_id":"{number}"}},"createdAt":"2026-11-23T18:00:00.000Z","updatedAt":"2026-11-23T18:00:00.000Z","archived":false,"new":true,"objectWriteTraceId":"e{number:012}"}}"#
         )?;
     }
-    let length = results.len() + r#"{"status":"COMPLETE","results":[]}"#.len();
-    write!(
-        answer,
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{{\"status\":\"COMPLETE\",\"results\":[{results}]}}"
-    )?;
-    Ok(())
+    results.push_str("]}");
+    json_answer(answer, &results)
 }
 
 #[cfg(test)]
