@@ -105,6 +105,13 @@ impl HostFolder {
         self
     }
 
+    /// Admits no loopback downstream any more: what this host would deliver ends as dead letters.
+    #[must_use]
+    pub fn without_development_hosts(mut self) -> Self {
+        self.development_hosts.clear();
+        self
+    }
+
     /// Sends an endpoint (`hubspot/api`) to another base URL.
     #[must_use]
     pub fn with_base(mut self, endpoint: &str, url: &str) -> Self {

@@ -210,11 +210,14 @@ impl Scene {
     /// When it has not within `bound`.
     pub async fn settled(&self, instance: &str, bound: std::time::Duration) -> Result<Status> {
         let operator = self.operator()?;
-        eventually(format!("the settling of {instance}"), bound, || async {
+        let settled = eventually(format!("the settling of {instance}"), bound, || async {
             let status = operator.status(instance).await?;
             Ok(status.is_settled().then_some(status))
-        })
-        .await
+        });
+        match settled.await {
+            Ok(status) => Ok(status),
+            Err(error) => Err(error.context(format!("its status is {}", operator.status(instance).await?.0))),
+        }
     }
 
     /// Waits until an instance is in a state (`active`, `paused`, `disabled`); answers its status.

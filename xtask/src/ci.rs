@@ -12,7 +12,10 @@ pub(crate) fn run() -> Result<()> {
         // The guests are a workspace of their own.
         command(cargo::cargo().args(["fmt", "--manifest-path", "tests/guests/Cargo.toml", "--all", "--check"]))
     })?;
-    step("lints", || command(cargo::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
+    // With the profile of the tests, so that build scripts and macros are built once.
+    step("lints", || {
+        command(cargo::cargo().args(["clippy", "--workspace", "--release", "--all-targets", "--", "-D", "warnings"]))
+    })?;
     step("dependencies", || {
         toolchain::cargo_deny()?;
         // The check reads every package that the lock file names, those of other platforms too.

@@ -80,9 +80,9 @@ impl AuditLog {
             let record = AuditRecord { index: tree.size(), at, site: site.clone(), draft };
             let bytes = serde_json::to_vec(&record).map_err(|e| AuditError::Encode(e.to_string()))?;
             for (index, hash) in tree.append(&bytes).map_err(|e| altered(site, e))? {
-                commit.put(Keyspace::AuditHash, numbered(site, index), hash.0);
+                commit.insert(Keyspace::AuditHash, numbered(site, index), hash.0);
             }
-            commit.put(Keyspace::Audit, numbered(site, record.index), bytes);
+            commit.insert(Keyspace::Audit, numbered(site, record.index), bytes);
         }
         let root = tree.root().map_err(|e| altered(site, e))?;
         let head = Head { size: tree.size(), root: hex::encode(root.0) };

@@ -104,6 +104,8 @@ impl EventLog {
                 *head = last.max(*head);
                 ahead
             });
+            // Commits become durable in their order: with these, so are the first captures of their duplicates.
+            return Ok(receipts);
         }
         if let Some(needed) = receipts.iter().map(|receipt| receipt.sequence).max() {
             let mut head = self.head.subscribe();
@@ -149,8 +151,8 @@ impl EventLog {
             total = total.saturating_add(event.size());
             let stored = StoredEvent { received_at, event, total, erased_at: None };
             let sealed = self.sealer.seal(Sealed::Event, "", last.0, &stored)?;
-            commit.put(Keyspace::Log, keys::log(&self.place, last), sealed);
-            commit.put(Keyspace::LogIndex, keys::log_index(&self.place, &id), last.0.to_be_bytes());
+            commit.insert(Keyspace::Log, keys::log(&self.place, last), sealed);
+            commit.insert(Keyspace::LogIndex, keys::log_index(&self.place, &id), last.0.to_be_bytes());
             fresh.push((id.clone(), last));
             receipts.push(Receipt { id, sequence: last, duplicate: false });
         }

@@ -11,10 +11,12 @@ use sgen_model::{
 };
 use sgen_store::{Commit, Keyspace};
 use sgen_vault::VaultError;
+use tokio::sync::oneshot;
 
 use crate::error::{DeliveryError, Problem};
 use crate::grants;
 use crate::keys;
+use crate::lane::OrderKind;
 use crate::map::CompiledMapping;
 use crate::records::{InstanceRecord, Routing, encode};
 use crate::release::{ActiveCatalog, ActiveEntry};
@@ -209,7 +211,26 @@ impl Runtime {
         if changes.is_empty() {
             return Ok(before);
         }
+        let remapped = before.mapping != record.instance.mapping;
+        // Dropped at the end, when the lane has its new mapping, or keeps the former one.
+        let (_changing, until) = oneshot::channel();
+        if remapped {
+            self.freeze(id, until).await?;
+        }
         self.store_change(actor, &active, record, Action::ConfigurationChanged { changes }, Commit::new()).await
+    }
+
+    /// Has the lane keep what may have been sent under the present mapping, and send nothing until the change is over.
+    async fn freeze(&self, id: &InstanceId, until: oneshot::Receiver<()>) -> Result<(), DeliveryError> {
+        let lane = {
+            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            slots.get(id).ok_or_else(|| DeliveryError::UnknownInstance(id.clone()))?.lane.clone()
+        };
+        match lane.order(OrderKind::Freeze { until }).await {
+            // A lane that has ended sends nothing more; its mapping can be changed all the same.
+            Ok(_) | Err(DeliveryError::Stopping) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Rotates a credential; a lane that was paused for it goes on by itself.

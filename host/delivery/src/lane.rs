@@ -11,7 +11,7 @@ mod orders;
 mod upkeep;
 mod view;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +22,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use sgen_catalog::manifest;
 use sgen_engine::Invoker;
 use sgen_model::{Clock, Failure, FailureClass, PauseCause, Sequence};
-use sgen_store::Ticket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -33,7 +32,7 @@ use crate::capture::EventLog;
 use crate::concurrency::Concurrency;
 use crate::error::DeliveryError;
 use crate::fair::FairShare;
-use crate::ledger::{Entry, Ledger, LedgerParts};
+use crate::ledger::{Entry, Ledger, LedgerParts, Submitted};
 use crate::map::CompiledMapping;
 use crate::moment::{LaneClock, Moment};
 use crate::records::{InstanceRecord, LaneState, Sealer};
@@ -99,6 +98,12 @@ pub(crate) struct Lane {
     period: Arc<AtomicU64>,
     /// The mapping of what may have been sent before the host started.
     frozen: Frozen,
+    /// What is with a connector and has no record: how it was mapped follows from the mapping in force.
+    fresh: BTreeSet<Sequence>,
+    /// What is with a connector and got its record meanwhile.
+    kept: BTreeMap<Sequence, Meta>,
+    /// The mapping is being changed, until this ends.
+    changing: Option<oneshot::Receiver<()>>,
     /// The last position read.
     read_to: Sequence,
     forming: Batch,
@@ -128,8 +133,10 @@ struct Written {
     released: Vec<Sequence>,
     /// Of these, the ones to be taken again.
     returned: Vec<Meta>,
+    /// Whether it has changed what waits for another attempt.
+    retries: bool,
     /// Who waits to hear of it.
-    answer: Option<(tokio::sync::oneshot::Sender<Result<Answer, DeliveryError>>, Answer)>,
+    answer: Option<(oneshot::Sender<Result<Answer, DeliveryError>>, Answer)>,
 }
 
 enum Woken {
@@ -139,6 +146,14 @@ enum Woken {
     Config,
     Stop,
     Other,
+}
+
+/// Ends when a change of the mapping does.
+async fn over(changing: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(changing) = changing {
+        // Whoever makes the change drops its end, also when it fails.
+        drop(changing.await);
+    }
 }
 
 impl Lane {
@@ -186,6 +201,9 @@ impl Lane {
             concurrency: Concurrency::new(parts.config.concurrency, parts.config.most_concurrency),
             period: Arc::default(),
             frozen: Frozen::new(log_head, parts.config.most_concurrency),
+            fresh: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            changing: None,
             forming: Batch::default(),
             forming_bytes: 0,
             forming_until: None,
@@ -237,13 +255,14 @@ impl Lane {
             }
             let again = if stopping { false } else { self.fill()? };
             let timer = if stopping { None } else { self.next_wake() };
-            let takes_new = !stopping && !again && self.may_deliver() && self.has_room();
+            let takes_new = !stopping && !again && self.may_send() && self.has_room();
             let woken = tokio::select! {
                 // In this order, so that nothing but what has happened decides what a lane does next. Each of the first
                 // ends by itself, so none keeps the others from their turn.
                 biased;
                 changed = self.stop.changed() => if changed.is_ok() { Woken::Stop } else { Woken::Other },
                 changed = self.config_changes.changed() => if changed.is_ok() { Woken::Config } else { Woken::Other },
+                () = over(&mut self.changing), if self.changing.is_some() => { self.changing = None; Woken::Other },
                 Some(written) = self.commits.next(), if !self.commits.is_empty() => Woken::Written(written.map(Box::new)),
                 Some(attempt) = self.running.join_next() => Woken::Attempt(attempt),
                 Some(order) = self.orders.recv(), if !stopping => Woken::Order(order),
@@ -275,7 +294,6 @@ impl Lane {
     }
 
     fn configure(&mut self, config: Arc<LaneConfig>) -> Result<(), DeliveryError> {
-        let remapped = config.record.instance.mapping != self.config.record.instance.mapping;
         // What an operator has changed is tried at once.
         if config.record.instance.revision != self.config.record.instance.revision {
             self.ledger.breaker.close();
@@ -287,9 +305,6 @@ impl Lane {
             self.frozen.begin(ready, self.ledger.is_paused(&self.config.record));
         }
         self.freeze_redo()?;
-        if remapped {
-            self.freeze_window()?;
-        }
         // What was mapped under the former configuration and not yet sent is mapped again.
         self.rewind();
         let blocked = self.config.ready.as_ref().err();
@@ -317,8 +332,8 @@ impl Lane {
                 self.ledger.keep(&mut entry, meta, event, None, now.lane)?;
             }
         }
-        let ticket = self.ledger.submit(entry)?;
-        self.await_commit(ticket, released, Vec::new(), None);
+        let commit = self.ledger.submit(entry)?;
+        self.await_commit(commit, released, Vec::new(), None);
         Ok(())
     }
 
@@ -351,12 +366,17 @@ impl Lane {
         self.config.record.instance.enabled && self.config.ready.is_ok() && !self.ledger.is_paused(&self.config.record)
     }
 
+    /// Whether it may send now, as far as the operator is concerned.
+    fn may_send(&self) -> bool {
+        self.may_deliver() && self.changing.is_none()
+    }
+
     fn has_room(&self) -> bool {
         self.running.len() < self.concurrency.limit() && self.commits.len() < COMMITS
     }
 
     fn written(&mut self, written: Written) {
-        let Written { state, released, returned, answer } = written;
+        let Written { state, released, returned, retries, answer } = written;
         let mut unsettled = false;
         for sequence in released {
             self.in_flight.remove(&sequence);
@@ -365,7 +385,9 @@ impl Lane {
         for meta in &returned {
             self.ledger.give_back(meta);
         }
-        self.retries_known = false;
+        if retries || !returned.is_empty() {
+            self.retries_known = false;
+        }
         if unsettled {
             // A batch that ran into a pause has come back: reading may have gone past its events.
             self.rewind();
@@ -392,23 +414,24 @@ impl Lane {
         for due in self.ledger.lines.adopt(self.read_to, now.lane) {
             self.ledger.put_due(&mut entry, due);
         }
-        let ticket = self.ledger.submit(entry)?;
+        let commit = self.ledger.submit(entry)?;
         self.unwritten_since = None;
-        self.await_commit(ticket, Vec::new(), Vec::new(), None);
+        self.await_commit(commit, Vec::new(), Vec::new(), None);
         Ok(())
     }
 
     fn await_commit(
         &mut self,
-        ticket: Ticket,
+        commit: Submitted,
         released: Vec<Sequence>,
         returned: Vec<Meta>,
-        answer: Option<(tokio::sync::oneshot::Sender<Result<Answer, DeliveryError>>, Answer)>,
+        answer: Option<(oneshot::Sender<Result<Answer, DeliveryError>>, Answer)>,
     ) {
         let state = self.ledger.state.clone();
+        let Submitted { ticket, retries } = commit;
         self.commits.push_back(Box::pin(async move {
             match ticket.await {
-                Ok(()) => Ok(Written { state, released, returned, answer }),
+                Ok(()) => Ok(Written { state, released, returned, retries, answer }),
                 Err(error) => {
                     if let Some((sender, _)) = answer {
                         drop(sender.send(Err(error.clone().into())));
@@ -421,7 +444,7 @@ impl Lane {
 
     /// The moment at which there is something to do again without anything happening.
     fn next_wake(&self) -> Option<Instant> {
-        if !self.may_deliver() {
+        if !self.may_send() {
             return None;
         }
         let now = Instant::now();

@@ -70,6 +70,13 @@ pub(crate) struct Ledger {
     pub(crate) journal_from: Vec<u8>,
 }
 
+/// A commit that is on its way to the disk.
+pub(crate) struct Submitted {
+    pub(crate) ticket: Ticket,
+    /// Whether it changes what waits for another attempt.
+    pub(crate) retries: bool,
+}
+
 /// One commit in the making.
 pub(crate) struct Entry<'a> {
     pub(crate) commit: Commit,
@@ -178,17 +185,19 @@ impl Ledger {
     }
 
     /// Writes the state as it is, with what the entry holds already.
-    pub(crate) fn submit(&mut self, mut entry: Entry<'_>) -> Result<Ticket, DeliveryError> {
+    pub(crate) fn submit(&mut self, mut entry: Entry<'_>) -> Result<Submitted, DeliveryError> {
         self.audit_condition(&mut entry);
         self.state.written_at = entry.now.lane;
         self.state.written_wall = entry.now.wall;
         let Entry { mut commit, drafts, record, .. } = entry;
         commit.put(Keyspace::Lane, keys::instance(&self.id), encode("lane state", &self.state)?);
-        if drafts.is_empty() {
-            return Ok(self.parts.store.submit(commit));
-        }
+        let retries = commit.touches(Keyspace::Retry);
         let site: &SiteId = &record.instance.place.site;
-        Ok(self.parts.audit.append(site, drafts, commit)?)
+        let ticket = match drafts.is_empty() {
+            true => self.parts.store.submit(commit),
+            false => self.parts.audit.append(site, drafts, commit)?,
+        };
+        Ok(Submitted { ticket, retries })
     }
 
     /// An event that the instance does not take.
@@ -250,7 +259,8 @@ impl Ledger {
         entry.commit.put(Keyspace::Retry, keys::due(&self.id, due.at, due.sequence), Vec::new());
     }
 
-    /// Gives an event a retry record: for its next attempt at `due`, or behind the earlier events of its key.
+    /// Gives an event a retry record: for its next attempt at `due`, or behind the earlier events of its key. Answers when
+    /// it is due, if it is not behind others.
     pub(crate) fn keep(
         &mut self,
         entry: &mut Entry<'_>,
@@ -258,7 +268,7 @@ impl Ledger {
         event: Event,
         failure: Option<Failure>,
         due: Timestamp,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<Option<Timestamp>, DeliveryError> {
         self.leave(entry, &meta);
         let mut due = Some(due);
         if let (Some(key), Some(at)) = (&meta.key, due) {
@@ -288,7 +298,7 @@ impl Ledger {
             self.put_due(entry, Due { sequence: record.sequence, at });
         }
         self.state.counters.retrying = self.state.counters.retrying.saturating_add(1);
-        Ok(())
+        Ok(due)
     }
 
     /// Makes an event a dead letter and counts it under its cause.

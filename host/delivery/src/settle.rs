@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sgen_model::{Failure, FailureClass, Outcome, PauseCause, Sequence};
-use sgen_store::{Commit, Keyspace, Ticket};
+use sgen_store::{Commit, Keyspace};
 
 use crate::batch::{Batch, Meta};
 use crate::breaker::Heard;
@@ -11,7 +11,7 @@ use crate::concurrency::Sign;
 use crate::error::DeliveryError;
 use crate::keys;
 use crate::lane::Ready;
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::{Entry, Ledger, Submitted};
 use crate::moment::Moment;
 use crate::policy::{Decision, Tried};
 use crate::records::{AttemptFailure, InstanceRecord, JournalEntry, JournalFailure, Pause, Sealed};
@@ -35,7 +35,7 @@ pub(crate) struct Sent {
 
 /// What the lane does after a settlement.
 pub(crate) struct Settled {
-    pub(crate) ticket: Ticket,
+    pub(crate) commit: Submitted,
     /// Batches to try again in smaller pieces.
     pub(crate) split: Vec<Batch>,
     /// Events that keep their place and lost no attempt: the lane was paused by them.
@@ -137,8 +137,8 @@ impl Ledger {
         };
         let opened = self.hear(&mut entry, size, &tally, epoch)?;
         self.note_attempt(&mut entry, ready, tally, log, took)?;
-        let ticket = self.submit(entry)?;
-        Ok(Settled { ticket, split: to_split.halves(), returned, paused, opened, sign })
+        let commit = self.submit(entry)?;
+        Ok(Settled { commit, split: to_split.halves(), returned, paused, opened, sign })
     }
 
     fn decide(&self, failure: &Failure, meta: &Meta, batch: usize, now: &Moment) -> Decision {
@@ -251,7 +251,7 @@ impl Ledger {
         size.entries = size.entries.saturating_add(1);
         size.bytes = size.bytes.saturating_add(sealed.len() as u64);
         let attempts = self.state.counters.attempts;
-        entry.commit.put(Keyspace::Journal, keys::journal(&self.id, at, attempts), sealed);
+        entry.commit.insert(Keyspace::Journal, keys::journal(&self.id, at, attempts), sealed);
         if attempts.is_multiple_of(TRIM_EVERY) {
             let now = entry.now;
             self.trim_journal(&mut entry.commit, &now)?;

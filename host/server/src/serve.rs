@@ -43,7 +43,12 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<()> {
     let result = threads.block_on(host(config, handed, Arc::clone(&store)));
     // Ends what still runs, and with it every other holder of the store, which closes its files when it is dropped.
     threads.shutdown_timeout(THREADS_GRACE);
-    drop(store);
+    if store.failure().borrow().is_some() {
+        // One that has failed may have a thread that never comes back from its write; there is nothing to close in order.
+        std::mem::forget(store);
+    } else {
+        drop(store);
+    }
     if result.is_ok() {
         tracing::info!("stopped");
     }
@@ -53,7 +58,11 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<()> {
 async fn host(config: Config, handed: Handed, store: Arc<dyn Store>) -> anyhow::Result<()> {
     let stopping = Stopping::install()?;
     let failure = store.failure();
-    let (runtime, router) = open(&config, handed, store).await?;
+    let (runtime, router) = tokio::select! {
+        opened = open(&config, handed, store) => opened?,
+        // What is opened waits for its commits, and gets no answer from a store that hangs.
+        reason = failing(failure.clone()) => return Err(failed(&reason)),
+    };
     let listener = TcpListener::bind(config.server.listen).await.with_context(|| {
         format!("{} cannot be listened on; is another host running? See server.listen", config.server.listen)
     })?;
@@ -80,6 +89,14 @@ async fn host(config: Config, handed: Handed, store: Arc<dyn Store>) -> anyhow::
         end = Err(failed(reason));
     }
     end
+}
+
+/// The reason, once the store has failed.
+async fn failing(mut failure: watch::Receiver<Option<String>>) -> String {
+    match failure.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or_default(),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn failed(reason: &str) -> anyhow::Error {
@@ -168,17 +185,11 @@ impl Stopping {
 
     /// # Errors
     /// When the store has failed: the host can do nothing more.
-    async fn wait(mut self, mut failure: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
-        let failing = async {
-            match failure.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or_default(),
-                Err(_) => std::future::pending().await,
-            }
-        };
+    async fn wait(mut self, failure: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
         tokio::select! {
             _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-            reason = failing => return Err(failed(&reason)),
+            reason = failing(failure) => return Err(failed(&reason)),
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub struct Op {
     pub key: Vec<u8>,
     /// The value; `None` deletes.
     pub value: Option<Vec<u8>>,
+    /// Whether the key is known to be absent: then nobody has to look what the value replaces.
+    pub absent: bool,
 }
 
 /// Writes that take effect together. A later write to the same key wins.
@@ -41,13 +43,20 @@ impl Commit {
 
     /// Writes a value.
     pub fn put(&mut self, keyspace: Keyspace, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
-        self.ops.push(Op { keyspace, key: key.into(), value: Some(value.into()) });
+        self.ops.push(Op { keyspace, key: key.into(), value: Some(value.into()), absent: false });
+        self
+    }
+
+    /// Writes a value under a key that is known to be absent, which costs less than [`Self::put`]. Where that is wrong the
+    /// value is written all the same, and what it replaces takes up space until the store's file is next rewritten.
+    pub fn insert(&mut self, keyspace: Keyspace, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.ops.push(Op { keyspace, key: key.into(), value: Some(value.into()), absent: true });
         self
     }
 
     /// Deletes a key; deleting what is not there is no error.
     pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Vec<u8>>) -> &mut Self {
-        self.ops.push(Op { keyspace, key: key.into(), value: None });
+        self.ops.push(Op { keyspace, key: key.into(), value: None, absent: false });
         self
     }
 
@@ -61,6 +70,12 @@ impl Commit {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Whether anything is written in a keyspace.
+    #[must_use]
+    pub fn touches(&self, keyspace: Keyspace) -> bool {
+        self.ops.iter().any(|op| op.keyspace == keyspace)
     }
 
     /// The writes, in order.

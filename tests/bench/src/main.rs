@@ -75,6 +75,10 @@ enum Bench {
     Backlog,
 }
 
+/// As the host has it: the baselines are to differ in nothing else.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let benches = if arguments.benches.is_empty() { Bench::value_variants() } else { &arguments.benches };

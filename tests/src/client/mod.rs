@@ -255,6 +255,15 @@ impl Client {
         self.all(&format!("/v1/instances/{id}/dead-letters?limit=1000"), "dead_letters").await
     }
 
+    /// Begins a replay of dead letters: `selection` is `{"all": true}`, or a cause, a class, a position or a time.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn replay(&self, id: &str, selection: &Value) -> Result<Value, CallError> {
+        let path = format!("/v1/instances/{id}/dead-letters/replay");
+        self.send(self.request(Method::POST, &path).json(selection)).await
+    }
+
     /// The newest entries of an instance's integration log.
     ///
     /// # Errors

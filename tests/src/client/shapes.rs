@@ -139,7 +139,8 @@ impl Status {
     /// Whether nothing is left to do.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.count("pending") == 0 && self.count("retrying") == 0
+        let jobs = self.0.get("jobs").and_then(Value::as_array);
+        self.count("pending") == 0 && self.count("retrying") == 0 && jobs.is_none_or(Vec::is_empty)
     }
 }
 

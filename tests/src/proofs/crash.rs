@@ -1,9 +1,11 @@
 //! The claim: whatever the host acknowledged survives SIGKILL at any moment, and the host always starts again.
 //!
 //! The host takes events, delivers them and has its configuration changed while it is killed; in some lives the downstream
-//! fails, or its credential is revoked and rotated ([`happening`]). A fifth of the kills hit the host's start, half of those
-//! the very first start on an empty store. A ledger outside of the host says what it owes.
+//! fails or refuses events, its credential is revoked and rotated, dead letters are replayed, or a backup is taken and
+//! restored ([`happening`]). A fifth of the kills hit the host's start, half of those the very first start on an empty
+//! store. A ledger outside of the host says what it owes.
 
+mod backup;
 mod happening;
 mod load;
 
@@ -19,10 +21,12 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use self::backup::{Backup, back_up};
 use self::happening::{Happening, Met};
-use self::load::{Rotation, Sender, change_titles, rotate, rotate_when_paused};
+use self::load::{Mended, Room, Rotation, Sender, change_titles, replay_all, rotate, rotate_when_paused};
 use super::examine::{Before, check_store, examine};
 use super::ledger::{Findings, Ledger};
+use crate::fakes::Fault;
 use crate::fakes::webhook::Secret;
 use crate::host::{Host, HostFolder};
 use crate::scene::{Downstreams, LIVE, SITE, Scene, WEBHOOK};
@@ -31,6 +35,14 @@ use crate::scene::{Downstreams, LIVE, SITE, Scene, WEBHOOK};
 const SENDERS: usize = 4;
 /// How long a loaded host lives, in milliseconds.
 const LIFE_MS: std::ops::Range<u64> = 20..700;
+/// How long a life with a backup waits for it to be complete.
+const BACKUP_BOUND: Duration = Duration::from_secs(60);
+/// After how long a restore is killed, in milliseconds.
+const RESTORE_MS: std::ops::Range<u64> = 5..1_000;
+/// How many events may wait to be delivered while lives take more at full speed.
+const BACKLOG: u64 = 20_000;
+/// How many events every life may take at full speed.
+const SHARE: u64 = 100;
 /// How long the last life may take to deliver what is left.
 const DRAIN_BOUND: Duration = Duration::from_secs(300);
 /// How many findings of a kind are told in words.
@@ -127,6 +139,16 @@ struct Course {
     /// What the operator has yet to do about a revoked credential.
     rotation: Option<Rotation>,
     met: Met,
+    /// What was found before the end.
+    found: Findings,
+}
+
+/// What is to be done in one life beside events and changes of the title.
+#[derive(Default)]
+struct Agenda {
+    replay: bool,
+    /// A backup, and whether the host is to live until it is complete.
+    backup: Option<bool>,
 }
 
 /// Runs the proof; `tell` is given a line now and then.
@@ -157,6 +179,7 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Result<Figures> {
         unanswered: Vec::new(),
         rotation: None,
         met: Met::default(),
+        found: Findings::default(),
     };
     course.stop_host().await?;
     let began = Instant::now();
@@ -212,7 +235,7 @@ impl Course {
             Kill::UnderLoad => {
                 let folder = self.scene.folder.clone();
                 self.scene.host = Some(self.open(&folder, tell).await?);
-                self.load(number).await
+                self.load(number, plan).await
             }
             Kill::Start => {
                 let folder = self.scene.folder.clone();
@@ -240,37 +263,34 @@ impl Course {
     }
 
     /// Posts, changes and delivers until the host is killed at a random moment.
-    async fn load(&mut self, round: u64) -> Result<()> {
+    async fn load(&mut self, round: u64, plan: &Plan) -> Result<()> {
+        let mut agenda = Agenda::default();
         for happening in happening::draw(&mut self.rng) {
-            self.enact(happening);
+            self.enact(happening, &mut agenda);
         }
         let ended = Arc::new(AtomicBool::new(false));
-        let number = Arc::new(AtomicU64::new(0));
-        let ingest = self.scene.ingest()?;
-        let mut repeats = std::mem::take(&mut self.unanswered);
-        let mut senders: JoinSet<Result<Vec<Value>>> = JoinSet::new();
-        for _ in 0..SENDERS {
-            let share = repeats.split_off(repeats.len() - repeats.len().div_ceil(SENDERS).min(repeats.len()));
-            let sender = Sender {
-                ingest: ingest.clone(),
-                ledger: self.ledger.clone(),
-                ended: ended.clone(),
-                number: number.clone(),
-                rng: self.rng.fork(),
-                round,
-            };
-            senders.spawn(sender.run(share));
-        }
+        let mut senders = self.start_senders(round, &ended)?;
         let operator = self.scene.operator()?;
-        let titles = tokio::spawn(change_titles(operator.clone(), self.ledger.clone(), ended.clone(), round));
+        let ledger = &self.ledger;
+        let titles = tokio::spawn(change_titles(operator.clone(), ledger.clone(), ended.clone(), round));
+        let replay = agenda.replay.then(|| tokio::spawn(replay_all(operator.clone(), ledger.clone())));
         let mending = self.rotation.clone();
-        let mending = mending.map(|rotation| tokio::spawn(rotate_when_paused(operator, self.ledger.clone(), rotation)));
-        let moment = Duration::from_millis(self.rng.u64(LIFE_MS));
-        tokio::time::sleep(moment).await;
+        let mending = mending.map(|rotation| tokio::spawn(rotate_when_paused(operator, ledger.clone(), rotation)));
+        let mut backup = agenda.backup.map(|_| {
+            let file = plan.folder.join(format!("backup-{round}"));
+            tokio::spawn(back_up(self.scene.folder.clone(), ledger.fork(), file))
+        });
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(LIFE_MS))).await;
+        let mut backed_up = None;
+        if agenda.backup == Some(true)
+            && let Some(task) = backup.take()
+        {
+            let complete = tokio::time::timeout(BACKUP_BOUND, task).await.context("a backup takes too long")???;
+            backed_up = Some(complete.context("a running host gave no backup")?);
+        }
         let host = self.scene.host.take().context("the host is down already")?;
         host.kill().await?;
         ended.store(true, Ordering::SeqCst);
-        self.unanswered = repeats;
         while let Some(done) = senders.join_next().await {
             let unanswered = done??;
             // Half of what was not answered is sent again, as a careful site does; the other half never, so that a
@@ -279,20 +299,71 @@ impl Course {
             self.unanswered.extend(again);
         }
         titles.await??;
-        if let Some(mending) = mending {
-            let mended = mending.await??;
-            self.met.paused += u64::from(mended.paused);
-            self.met.rotated += u64::from(mended.rotated);
-            if mended.rotated {
-                self.rotation = None;
-            } else if let Some(rotation) = &mut self.rotation {
-                rotation.asked |= mended.asked;
-            }
+        if let Some(replay) = replay
+            && let Some(letters) = replay.await??.filter(|letters| *letters > 0)
+        {
+            self.met.replayed += 1;
+            self.met.letters += letters;
         }
+        if let Some(mending) = mending {
+            self.note_mended(mending.await??);
+        }
+        if let Some(task) = backup {
+            backed_up = task.await??;
+        }
+        match backed_up {
+            Some(backup) => self.restore(round, backup, plan).await,
+            None => Ok(()),
+        }
+    }
+
+    fn start_senders(&mut self, round: u64, ended: &Arc<AtomicBool>) -> Result<JoinSet<Result<Vec<Value>>>> {
+        let number = Arc::new(AtomicU64::new(0));
+        let delivered = self.scene.downstreams.webhook.summary().delivered;
+        let waiting = self.ledger.taken().saturating_sub(delivered);
+        let room = Arc::new(Room::new(BACKLOG.saturating_sub(waiting).max(SHARE)));
+        let ingest = self.scene.ingest()?;
+        let mut repeats = std::mem::take(&mut self.unanswered);
+        let mut senders = JoinSet::new();
+        for _ in 0..SENDERS {
+            let share = repeats.split_off(repeats.len() - repeats.len().div_ceil(SENDERS).min(repeats.len()));
+            let sender = Sender {
+                ingest: ingest.clone(),
+                ledger: self.ledger.clone(),
+                ended: ended.clone(),
+                number: number.clone(),
+                room: room.clone(),
+                rng: self.rng.fork(),
+                round,
+            };
+            senders.spawn(sender.run(share));
+        }
+        self.unanswered = repeats;
+        Ok(senders)
+    }
+
+    fn note_mended(&mut self, mended: Mended) {
+        self.met.paused += u64::from(mended.paused);
+        self.met.rotated += u64::from(mended.rotated);
+        if mended.rotated {
+            self.rotation = None;
+        } else if let Some(rotation) = &mut self.rotation {
+            rotation.asked |= mended.asked;
+        }
+    }
+
+    /// Looks into the store that a backup makes. It stands beside the course's own, which goes on as it is.
+    async fn restore(&mut self, round: u64, backup: Backup, plan: &Plan) -> Result<()> {
+        let place = plan.folder.join(format!("restored-{round}"));
+        let killed_after = Duration::from_millis(self.rng.u64(RESTORE_MS));
+        let found = backup.restore(&self.scene.folder, &place, killed_after, &self.scene.operator_token).await?;
+        self.found.lost.extend(found.lost);
+        self.found.torn.extend(found.torn);
+        self.met.restored += 1;
         Ok(())
     }
 
-    fn enact(&mut self, happening: Happening) {
+    fn enact(&mut self, happening: Happening, agenda: &mut Agenda) {
         let webhook = &self.scene.downstreams.webhook;
         match happening {
             Happening::Failing { fault, times } => {
@@ -305,6 +376,9 @@ impl Course {
                 self.rotation = Some(Rotation { secret, asked: false });
                 self.met.revoked += 1;
             }
+            Happening::Refusing(times) => webhook.faults().next(times, Fault::status(422)),
+            Happening::Replayed => agenda.replay = true,
+            Happening::BackedUp { complete } => agenda.backup = Some(complete),
         }
     }
 
@@ -322,10 +396,23 @@ impl Course {
             self.met.rotated += 1;
         }
         self.scene.settled(WEBHOOK, DRAIN_BOUND).await?;
-        let Findings { lost, mut torn } = examine(&operator, webhook, &self.ledger, &Before::default()).await?;
+        // With a sound downstream whatever was given up can be delivered.
+        let given_up = operator.dead_letters(WEBHOOK).await?.len();
+        if given_up > 0 {
+            replay_all(operator.clone(), self.ledger.clone()).await?.context("the host did not answer a replay")?;
+            self.scene.settled(WEBHOOK, DRAIN_BOUND).await?;
+            self.met.replayed += 1;
+            self.met.letters += given_up as u64;
+        }
+        for letter in operator.dead_letters(WEBHOOK).await? {
+            self.found.lost.push(format!("{} stays a dead letter: {}", letter.event_id, letter.message()));
+        }
+        let Findings { mut lost, mut torn } = examine(&operator, webhook, &self.ledger, &Before::default()).await?;
         let duplicates = webhook.deliveries().values().map(|delivery| delivery.times - 1).sum();
         self.stop_host().await?;
         torn.extend(check_store(&self.scene.folder).await?);
+        lost.append(&mut self.found.lost);
+        torn.append(&mut self.found.torn);
         for (kind, findings) in [("LOST", &lost), ("TORN", &torn)] {
             for finding in findings.iter().take(TOLD) {
                 tell(format!("{kind} {finding}"));

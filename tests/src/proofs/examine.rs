@@ -51,16 +51,9 @@ fn event_of(data: &Value) -> Option<&str> {
 /// # Errors
 /// When the host does not answer; what is missing or damaged is in the findings.
 pub async fn examine(operator: &Client, webhook: &WebhookFake, ledger: &Ledger, before: &Before) -> Result<Findings> {
-    let captures = operator.captures(SITE, LIVE).await?;
+    let mut found = recall(operator).await?;
     let dead = operator.dead_letters(WEBHOOK).await?;
-    let changes = operator.audit(SITE, "event=configuration-changed").await?;
-    let rotations = operator.audit(SITE, "event=credentials-rotated").await?;
-    let mut found = Found {
-        captures: captures.into_iter().map(|capture| (capture.id, capture.fields)).collect(),
-        accounted: before.accounted.clone(),
-        titles: changes.iter().flat_map(new_titles).collect(),
-        rotations: rotations.iter().filter_map(version).collect(),
-    };
+    found.accounted.clone_from(&before.accounted);
     found.accounted.extend(delivered_since(webhook, before));
     found.accounted.extend(dead.into_iter().map(|letter| letter.event_id));
     let mut findings = ledger.compare(&found);
@@ -74,10 +67,42 @@ pub async fn examine(operator: &Client, webhook: &WebhookFake, ledger: &Ledger, 
             findings.torn.push(format!("{id} was delivered with other contents than {event:?} has"));
         }
     }
+    verify_audit(operator, &mut findings).await;
+    Ok(findings)
+}
+
+/// Asks a host whose store was made from a backup: it has everything that was acknowledged before, whatever its receiver
+/// got.
+///
+/// # Errors
+/// When the host does not answer; what is missing or damaged is in the findings.
+pub async fn examine_restored(operator: &Client, ledger: &Ledger) -> Result<Findings> {
+    let mut found = recall(operator).await?;
+    found.accounted = found.captures.keys().cloned().collect();
+    let mut findings = ledger.compare(&found);
+    verify_audit(operator, &mut findings).await;
+    Ok(findings)
+}
+
+/// What a host has of its own.
+async fn recall(operator: &Client) -> Result<Found> {
+    let captures = operator.captures(SITE, LIVE).await?;
+    let changes = operator.audit(SITE, "event=configuration-changed").await?;
+    let rotations = operator.audit(SITE, "event=credentials-rotated").await?;
+    let replays = operator.audit(SITE, "event=dead-letters-replayed").await?;
+    Ok(Found {
+        captures: captures.into_iter().map(|capture| (capture.id, capture.fields)).collect(),
+        accounted: BTreeSet::new(),
+        titles: changes.iter().flat_map(new_titles).collect(),
+        rotations: rotations.iter().filter_map(version).collect(),
+        replays: replays.len() as u64,
+    })
+}
+
+async fn verify_audit(operator: &Client, findings: &mut Findings) {
     if let Err(error) = operator.verify_audit(SITE).await {
         findings.torn.push(format!("the audit log does not verify: {error}"));
     }
-    Ok(findings)
 }
 
 /// Runs `store check` on a store that no process has; a sentence when it is not whole.

@@ -27,6 +27,7 @@ struct Entries {
     requests: Vec<Request>,
     titles: Vec<String>,
     rotations: Vec<u64>,
+    replays: u64,
     file: Option<BufWriter<File>>,
 }
 
@@ -54,6 +55,8 @@ pub struct Found {
     pub titles: BTreeSet<String>,
     /// The versions of rotated credentials in the audit log.
     pub rotations: BTreeSet<u64>,
+    /// How many replays of dead letters are in the audit log.
+    pub replays: u64,
 }
 
 impl Ledger {
@@ -70,9 +73,9 @@ impl Ledger {
     #[must_use]
     pub fn fork(&self) -> Self {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Entries { requests, titles, rotations, .. } = &*entries;
+        let Entries { requests, titles, rotations, replays, .. } = &*entries;
         let (requests, titles, rotations) = (requests.clone(), titles.clone(), rotations.clone());
-        Self(Mutex::new(Entries { requests, titles, rotations, file: None }))
+        Self(Mutex::new(Entries { requests, titles, rotations, replays: *replays, file: None }))
     }
 
     /// Notes a request and how it was answered.
@@ -119,11 +122,32 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes an acknowledged replay of dead letters.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note_replay(&self) -> Result<()> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = entries.file.as_mut() {
+            writeln!(file, "replay")?;
+            file.flush()?;
+        }
+        entries.replays += 1;
+        Ok(())
+    }
+
     /// The ids of every acknowledged event.
     #[must_use]
     pub fn acknowledged(&self) -> BTreeSet<String> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.requests.iter().filter(|r| r.acknowledged).flat_map(|r| r.ids.iter().cloned()).collect()
+    }
+
+    /// How many events were acknowledged; repetitions count again.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.requests.iter().filter(|request| request.acknowledged).map(|request| request.ids.len() as u64).sum()
     }
 
     /// Compares what was found with what was acknowledged.
@@ -150,6 +174,10 @@ impl Ledger {
                     .lost
                     .push(format!("the rotation to version {version} was acknowledged and is not in the audit log"));
             }
+        }
+        if found.replays < entries.replays {
+            let (there, acknowledged) = (found.replays, entries.replays);
+            findings.lost.push(format!("of {acknowledged} acknowledged replays {there} are in the audit log"));
         }
         for request in entries.requests.iter().filter(|request| !request.acknowledged) {
             // A repetition that was acknowledged has made the request whole.
@@ -202,6 +230,7 @@ mod tests {
             accounted: ids.iter().map(|id| (*id).to_owned()).collect(),
             titles: BTreeSet::from(["t1".to_owned()]),
             rotations: BTreeSet::from([2]),
+            replays: 1,
         }
     }
 
@@ -211,6 +240,7 @@ mod tests {
         ledger.note(vec!["c".to_owned(), "d".to_owned()], false).unwrap();
         ledger.note_title("t1".to_owned()).unwrap();
         ledger.note_rotation(2).unwrap();
+        ledger.note_replay().unwrap();
         ledger
     }
 
@@ -227,7 +257,8 @@ mod tests {
         undelivered.accounted.remove("a");
         undelivered.titles.clear();
         undelivered.rotations.clear();
-        assert_eq!(ledger().compare(&undelivered).lost.len(), 3);
+        undelivered.replays = 0;
+        assert_eq!(ledger().compare(&undelivered).lost.len(), 4);
     }
 
     #[test]

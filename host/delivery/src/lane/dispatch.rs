@@ -22,7 +22,7 @@ impl Lane {
     /// Starts what can be started. Answers whether there is more to read at once.
     pub(super) fn fill(&mut self) -> Result<bool, DeliveryError> {
         self.work_on_jobs()?;
-        if !self.may_deliver() {
+        if !self.may_send() {
             return Ok(false);
         }
         let Ok(ready) = self.config.ready.clone() else { return Ok(false) };
@@ -131,6 +131,8 @@ impl Lane {
         self.in_flight.extend(batch.metas.iter().map(|meta| meta.sequence));
         if batch.is_retry() {
             self.retries_running = self.retries_running.saturating_add(1);
+        } else {
+            self.fresh.extend(batch.metas.iter().map(|meta| meta.sequence));
         }
         let ready = ready.clone();
         let epoch = self.ledger.breaker.epoch();
@@ -163,9 +165,15 @@ impl Lane {
     }
 
     pub(super) fn settle(&mut self, attempt: Attempt) -> Result<(), DeliveryError> {
-        let Attempt { batch, result, ready, epoch, full } = attempt;
+        let Attempt { mut batch, result, ready, epoch, full } = attempt;
         if batch.is_retry() {
             self.retries_running = self.retries_running.saturating_sub(1);
+        }
+        for meta in &mut batch.metas {
+            self.fresh.remove(&meta.sequence);
+            if let Some(kept) = self.kept.remove(&meta.sequence) {
+                *meta = kept;
+            }
         }
         let (outcomes, log, took) = match result {
             Attempted::Sent { outcomes, log, took } => (outcomes, log, took),
@@ -190,7 +198,7 @@ impl Lane {
             released.retain(|sequence| !kept.contains(sequence));
         }
         self.redo.extend(settled.split);
-        self.await_commit(settled.ticket, released, settled.returned, None);
+        self.await_commit(settled.commit, released, settled.returned, None);
         self.unwritten_since = None;
         if !self.refused.is_empty() || !self.parked.is_empty() {
             self.unwritten_since = Some(now.instant);

@@ -1,15 +1,20 @@
 //! What may have been sent before the host started is sent again as it was: its body belongs to its idempotency key.
 //!
 //! Nothing durable says what was under way when a host ended. But it is never more than so many batches, so the first
-//! events that are read again, as many as those batches can hold, keep the mapping that was in force when the host started;
-//! when the operator changes it before they are sent, they are mapped at once and kept as they are then. A pause ends that: what a downstream refused because of the
-//! credential or the target it has not acted upon, and a new mapping may be the operator's remedy.
+//! events that are read again, as many as those batches can hold, keep the mapping that was in force when the host started.
+//! Before the operator's change of the mapping is stored, they and what is under way are mapped once more and kept as they
+//! are then ([`Lane::freeze`]). A pause ends that: what a downstream refused because of the credential or the target it has
+//! not acted upon, and a new mapping may be the operator's remedy.
 
-use sgen_model::Sequence;
+use std::sync::atomic::Ordering;
+
+use sgen_model::{CaptureEvent, Sequence};
+use tokio::sync::oneshot;
 
 use super::{Lane, Ready, intake};
+use crate::batch::Meta;
 use crate::error::DeliveryError;
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Submitted};
 use crate::map::CompiledMapping;
 use crate::runtime::PAGE;
 
@@ -70,13 +75,31 @@ impl Frozen {
 }
 
 impl Lane {
-    /// The mapping has been changed: what may have been sent under the former one is mapped by it now, and kept.
-    pub(super) fn freeze_window(&mut self) -> Result<(), DeliveryError> {
-        let Some(up_to) = self.frozen.window() else { return Ok(()) };
+    /// The mapping is about to be changed: whatever may have been sent under the present one gets a record of how it was
+    /// mapped, so that it is sent in no other way even if the host ends right after the change. Until that is over the lane
+    /// sends nothing.
+    pub(super) fn freeze(&mut self, until: oneshot::Receiver<()>) -> Result<Submitted, DeliveryError> {
+        self.changing = Some(until);
+        self.period.fetch_add(1, Ordering::AcqRel);
+        self.freeze_redo()?;
         let now = self.now();
         let config = self.config.clone();
-        let Ok(ready) = &config.ready else { return Ok(()) };
-        let mut entry = Entry::new(&config.record, Ok(ready), now);
+        let mut entry = Entry::new(&config.record, config.ready.as_deref(), now);
+        if let Ok(ready) = &config.ready {
+            for sequence in std::mem::take(&mut self.fresh) {
+                let Some(stored) = self.log.read(sequence)? else { continue };
+                if let Some(meta) = self.keep_as_mapped(&mut entry, sequence, &stored.event, ready)? {
+                    self.kept.insert(sequence, meta);
+                }
+            }
+            self.freeze_window(&mut entry, ready)?;
+        }
+        self.ledger.submit(entry)
+    }
+
+    /// What may have been sent before the host started is mapped as it was then, and kept.
+    fn freeze_window(&mut self, entry: &mut Entry<'_>, ready: &Ready) -> Result<(), DeliveryError> {
+        let Some(up_to) = self.frozen.window() else { return Ok(()) };
         let mut after = self.ledger.state.progress.cursor();
         while after < up_to && self.frozen.left() > 0 {
             let page = self.log.read_after(after, PAGE)?;
@@ -85,22 +108,33 @@ impl Lane {
             for (sequence, read) in page.into_iter().take_while(|(sequence, _)| *sequence <= up_to) {
                 let Ok(stored) = read else { continue };
                 let known = self.ledger.state.progress.contains(sequence) || self.in_flight.contains(&sequence);
-                let skipped = config.record.routing.in_gap(sequence)
-                    || !config.record.instance.scope.admits(&stored.event.surface)
+                let record = &self.config.record;
+                let skipped = record.routing.in_gap(sequence)
+                    || !record.instance.scope.admits(&stored.event.surface)
                     || stored.erased_at.is_some();
                 if known || skipped || self.frozen.window().is_none_or(|up_to| sequence > up_to) {
                     continue;
                 }
-                let Ok(mapped) = self.frozen.mapping(sequence, &ready.mapping).apply(&stored.event) else { continue };
-                let mut meta = intake::meta_of(sequence, &stored.event);
-                meta.key = mapped.key;
-                let event = intake::outgoing(&self.ledger.id, &meta, mapped.fields);
-                self.ledger.keep(&mut entry, meta, event, None, now.lane)?;
+                self.keep_as_mapped(entry, sequence, &stored.event, ready)?;
             }
         }
         self.frozen.thaw();
-        let ticket = self.ledger.submit(entry)?;
-        self.await_commit(ticket, Vec::new(), Vec::new(), None);
         Ok(())
+    }
+
+    /// Gives an event a record with what the mapping in force makes of it. Answers what is kept of it from now on.
+    fn keep_as_mapped(
+        &mut self,
+        entry: &mut Entry<'_>,
+        sequence: Sequence,
+        event: &CaptureEvent,
+        ready: &Ready,
+    ) -> Result<Option<Meta>, DeliveryError> {
+        let Ok(mapped) = self.frozen.mapping(sequence, &ready.mapping).apply(event) else { return Ok(None) };
+        let meta = Meta { key: mapped.key, ..intake::meta_of(sequence, event) };
+        let event = intake::outgoing(&self.ledger.id, &meta, mapped.fields);
+        let now = entry.now.lane;
+        let due = self.ledger.keep(entry, meta.clone(), event, None, now)?;
+        Ok(Some(Meta { stored: true, due, ..meta }))
     }
 }

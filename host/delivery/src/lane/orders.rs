@@ -40,6 +40,8 @@ pub(crate) enum OrderKind {
     Escalate { cause: String, key: Vec<u8>, bundle: Vec<u8>, action: Action, actor: Actor },
     /// Trim the integration log.
     Trim,
+    /// The mapping is about to be changed: keep what may have been sent as it was, and send nothing until that is over.
+    Freeze { until: oneshot::Receiver<()> },
 }
 
 /// What a lane answers.
@@ -107,6 +109,11 @@ impl Lane {
                     Answer::Unknown
                 }
             }
+            OrderKind::Freeze { until } => {
+                let commit = self.freeze(until)?;
+                self.await_commit(commit, Vec::new(), Vec::new(), Some((answer, Answer::Done)));
+                return Ok(());
+            }
             OrderKind::Trim => match self.ledger.trim_journal(&mut entry.commit, &now)? {
                 true => Answer::More { dead_lettered: 0 },
                 false if entry.commit.is_empty() => {
@@ -116,8 +123,8 @@ impl Lane {
                 false => Answer::Done,
             },
         };
-        let ticket = self.ledger.submit(entry)?;
-        self.await_commit(ticket, Vec::new(), Vec::new(), Some((answer, said)));
+        let commit = self.ledger.submit(entry)?;
+        self.await_commit(commit, Vec::new(), Vec::new(), Some((answer, said)));
         self.publish(None);
         Ok(())
     }

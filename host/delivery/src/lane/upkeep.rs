@@ -46,8 +46,8 @@ impl Lane {
         };
         let mut entry = Entry::new(&config.record, config.ready.as_deref(), now);
         self.next_page(&mut entry, job, ready, &now)?;
-        let ticket = self.ledger.submit(entry)?;
-        self.await_commit(ticket, Vec::new(), Vec::new(), None);
+        let commit = self.ledger.submit(entry)?;
+        self.await_commit(commit, Vec::new(), Vec::new(), None);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::commit::{Commit, Ticket};
 use crate::embedded::redo::Redo;
+use crate::embedded::stuck::Failure;
 use crate::embedded::writer::Writer;
 use crate::error::StoreError;
 
@@ -78,13 +79,16 @@ impl Queue {
 pub(super) struct Committer {
     queue: Queue,
     thread: Option<JoinHandle<()>>,
-    failure: watch::Sender<Option<String>>,
+    failure: Failure,
 }
 
 impl Committer {
-    /// `synced` is told after each sync.
-    pub(super) fn start(writer: Writer, synced: impl FnMut(&Writer) + Send + 'static) -> Result<Self, StoreError> {
-        let failure = watch::Sender::new(None);
+    /// `synced` is told after each sync. `failure` is the writer's too.
+    pub(super) fn start(
+        writer: Writer,
+        failure: Failure,
+        synced: impl FnMut(&Writer) + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let (requests, queue) = mpsc::channel();
         let run = Run { writer: Some(writer), redo: None, failure: failure.clone(), synced };
         let thread = std::thread::Builder::new()
@@ -137,7 +141,7 @@ struct Run<F> {
     /// Absent only while it is being exchanged.
     writer: Option<Writer>,
     redo: Option<Weak<Redo>>,
-    failure: watch::Sender<Option<String>>,
+    failure: Failure,
     synced: F,
 }
 

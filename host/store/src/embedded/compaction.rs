@@ -15,6 +15,7 @@ use crate::embedded::balance::Balance;
 use crate::embedded::committer::Queue;
 use crate::embedded::copy::{Copy, Step};
 use crate::embedded::record::Current;
+use crate::embedded::stuck::Failure;
 use crate::embedded::writer::Writer;
 use crate::embedded::{Options, files, open_engine};
 use crate::error::StoreError;
@@ -66,6 +67,8 @@ pub(super) struct Work {
     pub(super) queue: Queue,
     /// Held while a copy is made: one at a time.
     pub(super) copying: Arc<Mutex<()>>,
+    /// Where a call that does not return from a failed write is told.
+    pub(super) failure: Failure,
 }
 
 /// The thread that compacts.
@@ -157,7 +160,8 @@ impl Work {
         let making = files::begin_making(&self.path)?;
         let db = open_engine(&making, &self.options, &self.path)?;
         files::write_format(&db).map_err(|e| StoreError::Open { path: self.path.clone(), reason: e.to_string() })?;
-        let mut target = Target { writer: Writer::new(db, &making, Balance::empty())?, unsynced: 0 };
+        let mut target =
+            Target { writer: Writer::new(db, &making, Balance::empty(), self.failure.clone())?, unsynced: 0 };
         let copy = Copy::begin(&self.queue, &self.path)?;
         let mut step = |step: Step<'_>| {
             if stop.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { target.step(step) }
@@ -211,7 +215,8 @@ impl Target {
             Step::Redo(keyspace, key, value) => (keyspace, key, value),
         };
         self.unsynced = self.unsynced.saturating_add(key.len()).saturating_add(value.map_or(0, <[u8]>::len));
-        self.writer.add(&[Op { keyspace, key: key.to_vec(), value: value.map(<[u8]>::to_vec) }])?;
+        let value = value.map(<[u8]>::to_vec);
+        self.writer.add(&[Op { keyspace, key: key.to_vec(), value, absent: false }])?;
         if self.unsynced >= SYNC_BYTES {
             self.unsynced = 0;
             self.writer.sync()?;

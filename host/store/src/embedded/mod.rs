@@ -10,10 +10,10 @@ mod committer;
 mod compaction;
 mod copy;
 pub(crate) mod files;
-mod flush;
 mod record;
 mod redo;
 mod restore;
+mod stuck;
 mod writer;
 
 pub use restore::{RestoreProgress, Restored};
@@ -37,6 +37,7 @@ use committer::Committer;
 use compaction::{Compactor, Work};
 use copy::{Copy, Step};
 use record::{Current, disk_key};
+use stuck::{Failure, bounded};
 use writer::Writer;
 
 /// How the store is opened.
@@ -88,14 +89,15 @@ impl EmbeddedStore {
     /// left as they were.
     pub fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let lock = files::Lock::take(path, options.patience)?;
-        files::prepare(path, |folder| drop_when_flushed(open_engine(folder, options, path)?, path))?;
+        files::prepare(path, |folder| make_engine(folder, options, path))?;
         let folder = files::engine_folder(path);
         let db = open_engine(&folder, options, path)?;
         files::check_format(&db, path)?;
-        let writer = Writer::new(db, &folder, Balance::unknown())?;
+        let failure = Failure::new(None);
+        let writer = Writer::new(db, &folder, Balance::unknown(), failure.clone())?;
         let current = Current::new(writer.reader().clone(), Arc::clone(writer.balance()));
         let (mut trigger, triggered) = compaction::trigger(options.compact_above.unwrap_or(u64::MAX));
-        let committer = Committer::start(writer, move |writer| trigger.note(writer))?;
+        let committer = Committer::start(writer, failure.clone(), move |writer| trigger.note(writer))?;
         let copying = Arc::new(Mutex::new(()));
         let work = Work {
             path: path.to_owned(),
@@ -103,6 +105,7 @@ impl EmbeddedStore {
             current: current.clone(),
             queue: committer.queue().clone(),
             copying: Arc::clone(&copying),
+            failure,
         };
         let compactor = Compactor::start(work, triggered)?;
         Ok(Self { committer, compactor, current, copying, _lock: lock, path: path.to_owned() })
@@ -201,15 +204,10 @@ impl Store for EmbeddedStore {
 /// Opens sled's files, waiting for a lock that a closing process releases late.
 fn open_engine(folder: &Path, options: &Options, path: &Path) -> Result<sled::Db, StoreError> {
     let deadline = Instant::now() + options.patience;
+    let config = configure(folder, options);
     loop {
-        let result = sled::Config::new()
-            .path(folder)
-            .cache_capacity(options.cache)
-            // Only the committer flushes: the engine's own flusher logs errors where the committer reports them.
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput)
-            .open();
-        match result {
+        let opening = config.clone();
+        match bounded(|| config.global_error(), move || opening.open()) {
             Ok(db) => return Ok(db),
             Err(sled::Error::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock || e.to_string().contains("lock") => {
                 if Instant::now() >= deadline {
@@ -217,13 +215,35 @@ fn open_engine(folder: &Path, options: &Options, path: &Path) -> Result<sled::Db
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(StoreError::Open { path: path.to_owned(), reason: error.to_string() }),
+            Err(error) => return Err(unopened(path, &error)),
         }
     }
 }
 
-fn drop_when_flushed(db: sled::Db, path: &Path) -> Result<(), StoreError> {
-    let failed = |e: &dyn std::fmt::Display| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
-    files::write_format(&db).map_err(|e| failed(&e))?;
-    flush::Flusher::start(db).map_err(|e| failed(&e))?.flush().map_err(|e| failed(&e))
+/// Makes a new, empty store and closes it.
+fn make_engine(folder: &Path, options: &Options, path: &Path) -> Result<(), StoreError> {
+    let config = configure(folder, options);
+    let making = config.clone();
+    let made = bounded(
+        || config.global_error(),
+        move || {
+            let db = making.open()?;
+            files::write_format(&db)?;
+            db.flush().map(drop)
+        },
+    );
+    made.map_err(|error| unopened(path, &error))
+}
+
+fn configure(folder: &Path, options: &Options) -> sled::Config {
+    sled::Config::new()
+        .path(folder)
+        .cache_capacity(options.cache)
+        // Only the committer flushes: the engine's own flusher logs errors where the committer reports them.
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput)
+}
+
+fn unopened(path: &Path, error: &sled::Error) -> StoreError {
+    StoreError::Open { path: path.to_owned(), reason: error.to_string() }
 }

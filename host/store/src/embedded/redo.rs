@@ -153,13 +153,13 @@ mod tests {
     use super::*;
 
     fn op(key: &[u8], value: Option<&[u8]>) -> Op {
-        Op { keyspace: Keyspace::Log, key: key.to_vec(), value: value.map(<[u8]>::to_vec) }
+        Op { keyspace: Keyspace::Log, key: key.to_vec(), value: value.map(<[u8]>::to_vec), absent: false }
     }
 
     fn taken(redo: &Redo) -> Vec<Op> {
         let mut ops = Vec::new();
         let count = redo.take(|keyspace, key, value| {
-            ops.push(Op { keyspace, key: key.to_vec(), value: value.map(<[u8]>::to_vec) });
+            ops.push(Op { keyspace, key: key.to_vec(), value: value.map(<[u8]>::to_vec), absent: false });
             Ok(())
         });
         assert_eq!(count.unwrap(), ops.len() as u64);

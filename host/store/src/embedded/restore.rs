@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::backup::{BackupReader, BackupSummary, Record, verify_backup};
 use crate::commit::Op;
 use crate::embedded::balance::Balance;
+use crate::embedded::stuck::Failure;
 use crate::embedded::writer::Writer;
 use crate::embedded::{CheckReport, EmbeddedStore, Options, files, open_engine};
 use crate::error::StoreError;
@@ -75,12 +76,12 @@ fn make(
 ) -> Result<Restored, StoreError> {
     let db = open_engine(folder, options, path)?;
     files::write_format(&db).map_err(|e| StoreError::Open { path: path.to_owned(), reason: e.to_string() })?;
-    let mut writer = Writer::new(db, folder, Balance::empty())?;
+    let mut writer = Writer::new(db, folder, Balance::empty(), Failure::new(None))?;
     let mut backup = BackupReader::open(from)?;
     let mut unsynced = 0_usize;
     while let Some(Record { keyspace, key, value }) = backup.next()? {
         unsynced = unsynced.saturating_add(key.len()).saturating_add(value.as_ref().map_or(0, Vec::len));
-        writer.add(&[Op { keyspace, key, value }])?;
+        writer.add(&[Op { keyspace, key, value, absent: false }])?;
         if unsynced >= SYNC_BYTES {
             unsynced = 0;
             writer.sync()?;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::commit::Op;
 use crate::embedded::balance::Balance;
-use crate::embedded::flush::Flusher;
 use crate::embedded::record::{Reader, chunk_key, chunks_of, disk_key, encode, footprint};
+use crate::embedded::stuck::{Failure, Watch};
 use crate::error::StoreError;
 
 /// The writes after which a batch is applied.
@@ -34,7 +34,9 @@ impl Old {
 
 /// Writes into one tree. There is one for each tree at a time.
 pub(super) struct Writer {
-    flusher: Flusher,
+    // First, so that its thread has ended when the engine closes.
+    watch: Watch,
+    db: sled::Db,
     reader: Reader,
     file: File,
     /// The next number for a value's chunks.
@@ -48,17 +50,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// A call that does not return from a failed write is told to `failure`.
+    ///
     /// # Errors
     /// [`StoreError`] when the engine's file cannot be opened for syncing, or the tree cannot be read.
-    pub(super) fn new(db: sled::Db, folder: &Path, balance: Balance) -> Result<Self, StoreError> {
+    pub(super) fn new(db: sled::Db, folder: &Path, balance: Balance, failure: Failure) -> Result<Self, StoreError> {
         let failed = |e: std::io::Error| StoreError::Open { path: folder.to_owned(), reason: e.to_string() };
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(failed)?;
         let reader = Reader::new((*db).clone());
         let generation = reader.next_generation()?;
-        let flusher = Flusher::start(db).map_err(failed)?;
+        let watch = Watch::start(&db, failure).map_err(failed)?;
         let (batch, fresh) = (sled::Batch::default(), HashMap::new());
         let balance = Arc::new(balance);
-        Ok(Self { flusher, reader, file, generation, batch, ops: 0, bytes: 0, fresh, balance })
+        Ok(Self { watch, db, reader, file, generation, batch, ops: 0, bytes: 0, fresh, balance })
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -67,10 +71,12 @@ impl Writer {
 
     /// Adds the writes of one commit, which take effect together, at the latest with the next [`Self::sync`].
     pub(super) fn add(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+        let _call = self.watch.call();
         for op in ops {
             let key = disk_key(op.keyspace, &op.key);
             let old = match self.fresh.get(&key) {
                 Some(old) => *old,
+                None if op.absent => Old::default(),
                 None => {
                     let record = self.reader.tree().get(&key).map_err(|e| failed(&e))?;
                     record.map_or_else(Old::default, |record| Old::of(&key, &record))
@@ -119,10 +125,11 @@ impl Writer {
 
     /// Makes everything that was added durable.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        let _call = self.watch.call();
         if self.ops > 0 {
             self.apply()?;
         }
-        self.flusher.flush().map_err(|e| failed(&e))?;
+        self.db.flush().map_err(|e| failed(&e))?;
         // The engine's flush is no fsync on Linux.
         self.file.sync_data().map_err(|e| failed(&e))
     }

@@ -40,7 +40,7 @@ fn keys(evidence: &Evidence) -> Vec<Violation> {
         let standing = arrivals.iter().find(|arrival| !refused_whole(arrival));
         let changed = standing.and_then(|first| {
             let other = arrivals.iter().find(|arrival| arrival.at >= first.at && arrival.body != first.body)?;
-            (!crashed_between(evidence, first.at, other.at)).then_some((first, other))
+            Some((first, other))
         });
         if let Some(other) = arrivals.iter().find(|arrival| arrival.event != first.event) {
             fail(BODY, format!("{key} is the key of {} and of {}", first.event, other.event));
@@ -60,12 +60,6 @@ fn keys(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     found
-}
-
-/// Whether the host crashed between two requests: nothing durable says what was under way then, so a mapping that was
-/// changed in the meantime reaches such an event too.
-fn crashed_between(evidence: &Evidence, first: u64, other: u64) -> bool {
-    evidence.downtimes.iter().any(|(from, _, crash)| *crash && first <= *from && *from <= other)
 }
 
 /// Whether a downstream refused a request for its credential, its target or its size: it has not looked at what is in it,

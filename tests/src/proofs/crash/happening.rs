@@ -9,6 +9,12 @@ use crate::fakes::Fault;
 const FAILING: u8 = 3;
 /// One life in so many begins with a credential that was revoked.
 const REVOKED: u8 = 5;
+/// One life in so many has a downstream that refuses some events for good.
+const REFUSING: u8 = 4;
+/// One life in so many has an operator who replays the dead letters.
+const REPLAYED: u8 = 3;
+/// One life in so many is backed up.
+const BACKED_UP: u8 = 30;
 
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +28,15 @@ pub(super) enum Happening {
     },
     /// The downstream no longer believes the credential. The operator sees the pause and rotates.
     Revoked,
+    /// The downstream refuses so many events for good: they become dead letters.
+    Refusing(u64),
+    /// The operator replays whatever dead letters there are.
+    Replayed,
+    /// A backup is taken of the running host, and a store made of it.
+    BackedUp {
+        /// The host is killed no earlier than the backup is complete.
+        complete: bool,
+    },
 }
 
 /// What happens in one life.
@@ -41,6 +56,15 @@ pub(super) fn draw(rng: &mut Rng) -> Vec<Happening> {
     if rng.u8(0..REVOKED) == 0 {
         happenings.push(Happening::Revoked);
     }
+    if rng.u8(0..REFUSING) == 0 {
+        happenings.push(Happening::Refusing(rng.u64(1..20)));
+    }
+    if rng.u8(0..REPLAYED) == 0 {
+        happenings.push(Happening::Replayed);
+    }
+    if rng.u8(0..BACKED_UP) == 0 {
+        happenings.push(Happening::BackedUp { complete: rng.u8(0..3) > 0 });
+    }
     happenings
 }
 
@@ -55,6 +79,12 @@ pub(super) struct Met {
     pub(super) paused: u64,
     /// Rotations that were acknowledged.
     pub(super) rotated: u64,
+    /// Replays of at least one letter that were acknowledged.
+    pub(super) replayed: u64,
+    /// The letters in them.
+    pub(super) letters: u64,
+    /// Stores that were made of a backup.
+    pub(super) restored: u64,
 }
 
 impl Met {
@@ -65,18 +95,21 @@ impl Met {
             (self.revoked, "no credential was revoked"),
             (self.paused, "no lane paused"),
             (self.rotated, "no credential was rotated"),
+            (self.replayed, "no dead letter was replayed"),
+            (self.restored, "no backup was restored"),
         ];
-        let enough = rounds >= 100;
+        let enough = rounds >= 300;
         counts.into_iter().find(|(count, _)| enough && *count == 0).map(|(_, what)| what)
     }
 }
 
 impl std::fmt::Display for Met {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { failing, revoked, paused, rotated } = self;
+        let Self { failing, revoked, paused, rotated, replayed, letters, restored } = self;
         write!(
             f,
-            "failing downstreams {failing}, revoked credentials {revoked}, pauses seen {paused}, rotations {rotated}"
+            "failing downstreams {failing}, revoked credentials {revoked}, pauses seen {paused}, rotations {rotated}, \
+             replays {replayed} of {letters} letters, restored backups {restored}"
         )
     }
 }
@@ -86,11 +119,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_can_happen_happens_in_a_hundred_lives() {
+    fn everything_that_can_happen_happens_in_two_hundred_lives() {
         for seed in 0..20 {
             let mut rng = Rng::with_seed(seed);
-            let all: Vec<Happening> = (0..100).flat_map(|_| draw(&mut rng)).collect();
-            assert!(all.contains(&Happening::Revoked), "seed {seed}");
+            let all: Vec<Happening> = (0..200).flat_map(|_| draw(&mut rng)).collect();
+            assert!(all.contains(&Happening::Revoked) && all.contains(&Happening::Replayed), "seed {seed}");
+            assert!(all.iter().any(|h| matches!(h, Happening::Refusing(_))), "seed {seed}");
+            assert!(all.contains(&Happening::BackedUp { complete: true }), "seed {seed}");
             for word in ["status", "hang", "reset", "truncate"] {
                 let met = |h: &Happening| matches!(h, Happening::Failing { fault, .. } if fault.as_str() == word);
                 assert!(all.iter().any(met), "seed {seed}: {word}");
@@ -100,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_long_proof_in_which_something_never_happened_is_none() {
-        let met = Met { failing: 3, revoked: 2, paused: 0, rotated: 1 };
+        let met = Met { failing: 3, revoked: 2, paused: 0, rotated: 1, replayed: 4, letters: 9, restored: 1 };
         assert_eq!(met.missing(300), Some("no lane paused"));
         assert_eq!(met.missing(5), None);
         assert_eq!(Met { paused: 1, ..met }.missing(300), None);

@@ -1,4 +1,4 @@
-//! What a host under load is asked for until it is killed: events, changes of the title, a rotation.
+//! What a host under load is asked for until it is killed: events, changes of the title, a rotation, a replay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,12 +17,31 @@ use crate::wait::eventually;
 /// No life lasts as long.
 const LIFE_BOUND: Duration = Duration::from_secs(60);
 
+/// How long a sender waits before each event once the life has had its share.
+const PACE: Duration = Duration::from_millis(10);
+
+/// How many more events may be posted at full speed, shared by a life's senders. The instance delivers no faster than its
+/// connector's rate: without a bound the last life would have to deliver for as long as all others have lasted.
+pub(super) struct Room(AtomicU64);
+
+impl Room {
+    pub(super) fn new(events: u64) -> Self {
+        Self(AtomicU64::new(events))
+    }
+
+    /// Takes room for so many events; false when there is not as much.
+    fn take(&self, events: u64) -> bool {
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(events)).is_ok()
+    }
+}
+
 /// One sender of events.
 pub(super) struct Sender {
     pub(super) ingest: Client,
     pub(super) ledger: Arc<Ledger>,
     pub(super) ended: Arc<AtomicBool>,
     pub(super) number: Arc<AtomicU64>,
+    pub(super) room: Arc<Room>,
     pub(super) rng: Rng,
     pub(super) round: u64,
 }
@@ -32,7 +51,10 @@ impl Sender {
     pub(super) async fn run(mut self, mut repeats: Vec<Value>) -> Result<Vec<Value>> {
         let mut unanswered = Vec::new();
         while !self.ended.load(Ordering::SeqCst) {
-            let request = repeats.pop().unwrap_or_else(|| self.request());
+            let request = match repeats.pop() {
+                Some(request) => request,
+                None => self.request().await,
+            };
             let ids: Vec<String> = request
                 .as_array()
                 .into_iter()
@@ -59,8 +81,12 @@ impl Sender {
         Ok(unanswered)
     }
 
-    fn request(&mut self) -> Value {
-        let size = if self.rng.bool() { 1 } else { self.rng.usize(2..20) };
+    async fn request(&mut self) -> Value {
+        let mut size = if self.rng.bool() { 1 } else { self.rng.usize(2..20) };
+        if !self.room.take(size as u64) {
+            tokio::time::sleep(PACE).await;
+            size = 1;
+        }
         let events: Vec<Value> = (0..size)
             .map(|_| {
                 let number = self.number.fetch_add(1, Ordering::SeqCst);
@@ -154,5 +180,24 @@ pub(super) async fn rotate(operator: &Client, ledger: &Ledger, secret: &Secret) 
             bail!("the host refused a valid rotation: {error}")
         }
         Err(_) => Ok(false),
+    }
+}
+
+/// Replays every dead letter that there is; answers how many, once that is acknowledged.
+pub(super) async fn replay_all(operator: Client, ledger: Arc<Ledger>) -> Result<Option<u64>> {
+    match operator.replay(WEBHOOK, &json!({ "all": true })).await {
+        Ok(begun) => {
+            let Some(count) = begun.pointer("/matched/count").and_then(Value::as_u64) else {
+                bail!("the replay was answered without a count: {begun}")
+            };
+            ledger.note_replay()?;
+            Ok(Some(count))
+        }
+        // There is none to replay, or as many replays are under way as an instance may have.
+        Err(error) if error.problem().is_some_and(|problem| matches!(problem.status, 404 | 409)) => Ok(None),
+        Err(error) if error.problem().is_some_and(|problem| problem.status < 429) => {
+            bail!("the host refused a valid replay: {error}")
+        }
+        Err(_) => Ok(None),
     }
 }
