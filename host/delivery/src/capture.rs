@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use sgen_model::{CaptureEvent, Clock, EventId, Place, Sequence, Timestamp};
 use sgen_store::{Commit, Keyspace, Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::error::DeliveryError;
 use crate::keys;
 use crate::records::{Sealed, Sealer, StoredEvent};
+
+/// How many events of one place may be on their way to the disk; what exceeds it waits in the order of its arrival. All
+/// places share one writer, and behind a flood of one of them the others would wait as long as it takes to write it.
+const UNDER_WAY: usize = 256;
 
 /// What became of a captured event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +37,7 @@ pub(crate) struct EventLog {
     // position before the ones below it.
     tail: Mutex<Tail>,
     head: watch::Sender<Sequence>,
+    under_way: Semaphore,
 }
 
 struct Tail {
@@ -70,7 +75,15 @@ impl EventLog {
             }
         }
         let head = watch::Sender::new(tail.last);
-        Ok(Arc::new(Self { place, store, sealer, clock, tail: Mutex::new(tail), head }))
+        Ok(Arc::new(Self {
+            place,
+            store,
+            sealer,
+            clock,
+            tail: Mutex::new(tail),
+            head,
+            under_way: Semaphore::new(UNDER_WAY),
+        }))
     }
 
     /// The last durable position.
@@ -91,6 +104,8 @@ impl EventLog {
     }
 
     async fn append_to_end(&self, events: Vec<CaptureEvent>) -> Result<Vec<Receipt>, DeliveryError> {
+        let share = u32::try_from(events.len().clamp(1, UNDER_WAY)).unwrap_or(u32::MAX);
+        let _share = self.under_way.acquire_many(share).await.map_err(|_| DeliveryError::Stopping)?;
         let (receipts, submitted) = self.submit(events)?;
         if let Some((ticket, ids, last)) = submitted {
             ticket.await?;

@@ -102,6 +102,8 @@ pub(crate) struct Lane {
     fresh: BTreeSet<Sequence>,
     /// What is with a connector and got its record meanwhile.
     kept: BTreeMap<Sequence, Meta>,
+    /// When a batch of fresh events was last sent.
+    fresh_sent_at: Option<Instant>,
     /// The mapping is being changed, until this ends.
     changing: Option<oneshot::Receiver<()>>,
     /// The last position read.
@@ -203,6 +205,7 @@ impl Lane {
             frozen: Frozen::new(log_head, parts.config.most_concurrency),
             fresh: BTreeSet::new(),
             kept: BTreeMap::new(),
+            fresh_sent_at: None,
             changing: None,
             forming: Batch::default(),
             forming_bytes: 0,
@@ -456,10 +459,12 @@ impl Lane {
             Admission::Probe if !self.running.is_empty() => None,
             Admission::Probe => self.next_due,
             Admission::Free if !self.has_room() => None,
-            Admission::Free if self.retries_may_go() || self.forming.is_empty() => {
-                self.forming_until.into_iter().chain(self.next_due).min()
+            Admission::Free => {
+                let gathering = self.running.is_empty() && !self.forming.is_empty();
+                let gap = self.gap_ends().filter(|ends| gathering && *ends > now);
+                let due = self.next_due.filter(|_| self.retries_may_go() || self.forming.is_empty());
+                self.forming_until.into_iter().chain(gap).chain(due).min()
             }
-            Admission::Free => self.forming_until,
         };
         work.into_iter().chain(skips).min()
     }

@@ -204,6 +204,17 @@ mod tests {
         assert!(lines.settled(&a, Sequence(1), Timestamp(6)).is_some());
     }
 
+    #[test]
+    fn an_event_that_is_kept_while_it_is_away_stays_in_front_of_its_line() {
+        let (mut lines, a): (_, Key) = (Lines::default(), "a".into());
+        assert!(lines.depart(&a, Sequence(1)));
+        lines.join(&a, Sequence(2), Timestamp(1));
+        assert!(lines.join(&a, Sequence(1), Timestamp(2)).is_first && lines.depart(&a, Sequence(1)));
+        assert!(lines.join(&a, Sequence(1), Timestamp(9)).is_first, "its next attempt has a due time");
+        assert!(lines.depart(&a, Sequence(1)));
+        assert_eq!(lines.settled(&a, Sequence(1), Timestamp(3)), Some(Due { sequence: Sequence(2), at: Timestamp(3) }));
+    }
+
     proptest! {
         /// Whatever fails and returns, the events of a key are settled in their order, and none is left behind.
         #[test]

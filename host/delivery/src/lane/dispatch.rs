@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
 use sgen_model::{Failure, FailureClass, Sequence};
@@ -15,6 +16,9 @@ use crate::error::DeliveryError;
 use crate::moment::Moment;
 use crate::settle::Sent;
 
+/// What comes in within this time of a batch goes together in the next one, even when nothing is under way: a batch of a few
+/// events costs nearly as much as a full one.
+pub(super) const GAP: Duration = Duration::from_millis(3);
 /// Events that may wait for an earlier one of their key; more stay in the log until some have gone.
 pub(super) const PARKED: usize = 100_000;
 
@@ -110,15 +114,21 @@ impl Lane {
         self.retries_running == 0 || self.retries_running.saturating_mul(2) < self.concurrency.limit()
     }
 
-    /// A forming batch goes when it is full, has lingered, or would wait for nothing: while no batch is under way and the
-    /// gate would let a request through, waiting only delays it.
+    /// A forming batch goes when it is full, has lingered, or would wait for nothing: while no batch is under way or has
+    /// just gone, and the gate would let a request through, waiting only delays it.
     fn forming_goes(&self, ready: &Ready, now: &Moment) -> bool {
         if self.forming.is_empty() {
             return false;
         }
         let full = self.forming.len() >= intake::limit(ready) || self.forming_bytes >= ready.batch.bytes;
         let lingered = self.forming_until.is_some_and(|until| until <= now.instant);
-        full || lingered || (self.running.is_empty() && ready.invoker.delay().is_zero())
+        let alone = self.running.is_empty() && self.gap_ends().is_none_or(|ends| ends <= now.instant);
+        full || lingered || (alone && ready.invoker.delay().is_zero())
+    }
+
+    /// Until when events are gathered after the last batch.
+    pub(super) fn gap_ends(&self) -> Option<Instant> {
+        self.fresh_sent_at?.checked_add(GAP)
     }
 
     fn take_forming(&mut self) -> Batch {
@@ -132,6 +142,7 @@ impl Lane {
         if batch.is_retry() {
             self.retries_running = self.retries_running.saturating_add(1);
         } else {
+            self.fresh_sent_at = Some(Instant::now());
             self.fresh.extend(batch.metas.iter().map(|meta| meta.sequence));
         }
         let ready = ready.clone();

@@ -88,9 +88,12 @@ impl Lane {
         if let Ok(ready) = &config.ready {
             for sequence in std::mem::take(&mut self.fresh) {
                 let Some(stored) = self.log.read(sequence)? else { continue };
-                if let Some(meta) = self.keep_as_mapped(&mut entry, sequence, &stored.event, ready)? {
-                    self.kept.insert(sequence, meta);
+                let Some(meta) = self.keep_as_mapped(&mut entry, sequence, &stored.event, ready)? else { continue };
+                if let Some(key) = &meta.key {
+                    // It is still with the connector, and the others of its key behind it.
+                    self.ledger.lines.depart(key, sequence);
                 }
+                self.kept.insert(sequence, meta);
             }
             self.freeze_window(&mut entry, ready)?;
         }

@@ -10,6 +10,7 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -23,6 +24,11 @@ use crate::error::StoreError;
 const GROUP: usize = 256;
 /// The most bytes in one sync, unless one commit alone has more.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// After a group of at least so many commits the next one gathers for a while: most of what a sync costs does not depend
+/// on how much is in it.
+const BUSY: usize = 4;
+/// For how long.
+const GATHER: Duration = Duration::from_millis(1);
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
@@ -90,7 +96,7 @@ impl Committer {
         synced: impl FnMut(&Writer) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (requests, queue) = mpsc::channel();
-        let run = Run { writer: Some(writer), redo: None, failure: failure.clone(), synced };
+        let run = Run { writer: Some(writer), redo: None, busy: false, failure: failure.clone(), synced };
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || {
@@ -141,6 +147,8 @@ struct Run<F> {
     /// Absent only while it is being exchanged.
     writer: Option<Writer>,
     redo: Option<Weak<Redo>>,
+    /// Whether the last group had many commits.
+    busy: bool,
     failure: Failure,
     synced: F,
 }
@@ -173,6 +181,10 @@ impl<F: FnMut(&Writer)> Run<F> {
 
     /// Commits what waits; answers the first request that is no commit.
     fn group(&mut self, commit: Commit, answer: Answer, queue: &mpsc::Receiver<Request>) -> Option<Request> {
+        if self.busy {
+            // Asleep, not waiting for the queue: who submits then has nobody to wake.
+            std::thread::sleep(GATHER);
+        }
         let mut bytes = commit.weight();
         let (mut commits, mut answers) = (vec![commit], vec![answer]);
         let mut next = None;
@@ -190,6 +202,7 @@ impl<F: FnMut(&Writer)> Run<F> {
                 Err(_) => break,
             }
         }
+        self.busy = commits.len() >= BUSY;
         let result = self.healthy().and_then(|()| self.write(&commits));
         self.note(&result);
         for answer in answers {
