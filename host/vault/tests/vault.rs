@@ -159,7 +159,8 @@ async fn a_destroyed_site_is_unreadable_for_every_holder_and_its_id_is_spent() {
     let held = vault.site(&site("acme")).unwrap().unwrap();
     let record = held.seal(&context, b"a capture").unwrap();
     let mut commit = Commit::new();
-    vault.destroy_site(&site("acme"), &mut commit).unwrap();
+    let turn = vault.turn().await;
+    vault.destroy_site(&turn, &site("acme"), &mut commit).unwrap();
     assert!(vault.site(&site("acme")).unwrap().is_none(), "from now on, not from the commit on");
     store.submit(commit).await.unwrap();
     assert!(matches!(held.open(&context, &record), Err(VaultError::SiteDestroyed { .. })));
