@@ -11,6 +11,7 @@ mod directory;
 mod error;
 mod ingest;
 mod instances;
+mod keys;
 mod letters;
 mod observe;
 mod openapi;

@@ -164,6 +164,45 @@ pub enum Action {
         /// The key's id.
         key_id: String,
     },
+    /// A site was erased: its keys were destroyed, so that nothing of it can be read, and its id is spent.
+    SiteErased {
+        /// Its account.
+        account: AccountId,
+        /// The connector instances that it had.
+        instances: Vec<InstanceId>,
+    },
+    /// Another data key seals from now on.
+    DataKeyRotated {
+        /// The new key's id.
+        key: String,
+        /// The id of the one before it.
+        previous: String,
+        /// The account, when it is an account's key and not the site's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+    },
+    /// Data keys under which no record was left were removed.
+    DataKeysRemoved {
+        /// Their ids.
+        keys: Vec<String>,
+        /// The account, when they are an account's keys and not the site's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+    },
+    /// Data keys were wrapped under the present vault key.
+    DataKeysRewrapped {
+        /// The vault key's id.
+        vault_key: String,
+        /// How many sites and accounts had keys among them.
+        owners: u64,
+    },
+    /// Nothing is wrapped under earlier vault keys any more.
+    VaultKeyRetired {
+        /// The present vault key's id.
+        vault_key: String,
+        /// The ids of the earlier ones.
+        retired: Vec<String>,
+    },
     /// Somebody was refused.
     AccessDenied {
         /// What was asked for.
@@ -232,6 +271,11 @@ impl AuditRecord {
             Action::OperatorAdded { .. } => "operator-added",
             Action::IngestKeyIssued { .. } => "ingest-key-issued",
             Action::IngestKeyRevoked { .. } => "ingest-key-revoked",
+            Action::SiteErased { .. } => "site-erased",
+            Action::DataKeyRotated { .. } => "data-key-rotated",
+            Action::DataKeysRemoved { .. } => "data-keys-removed",
+            Action::DataKeysRewrapped { .. } => "data-keys-rewrapped",
+            Action::VaultKeyRetired { .. } => "vault-key-retired",
             Action::AccessDenied { .. } => "access-denied",
         }
     }

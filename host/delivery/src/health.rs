@@ -172,6 +172,10 @@ pub(crate) async fn run(runtime: Weak<Runtime>, mut wanted: UnboundedReceiver<In
             Some(checked) = running.join_next() => {
                 let Some(runtime) = runtime.upgrade() else { return };
                 let Ok(id) = checked else { continue };
+                if runtime.slot(&id).is_err() {
+                    // Its site was erased.
+                    continue;
+                }
                 let wait = if runtime.is_unwell(&id) { schedule.every_unwell } else { schedule.every };
                 timetable.put(id, Instant::now() + runtime.varied(wait));
             }

@@ -6,7 +6,7 @@ use sgen_model::{
     CaptureEvent, ConnectorInstance, DownstreamAccount, Environment, EventId, Failure, PauseCause, Sequence, Surface,
     Timestamp, Verdict,
 };
-use sgen_vault::{SealContext, SiteKey};
+use sgen_vault::{DataKey, SealContext};
 
 use crate::error::DeliveryError;
 use crate::jobs::Job;
@@ -277,7 +277,7 @@ pub(crate) struct Surfaced {
 /// Seals and opens the records of one environment.
 #[derive(Clone)]
 pub(crate) struct Sealer {
-    pub(crate) key: std::sync::Arc<SiteKey>,
+    pub(crate) key: std::sync::Arc<DataKey>,
     pub(crate) environment: Environment,
 }
 
@@ -291,7 +291,7 @@ pub(crate) enum Sealed {
 }
 
 impl Sealed {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Event => "event",
             Self::Retry => "retry",

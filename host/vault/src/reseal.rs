@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
 use sgen_model::{Environment, InstanceId, Place, SiteId, SlotName};
 use sgen_store::{Commit, Keyspace, Ticket};
 use zeroize::Zeroizing;
@@ -60,7 +61,7 @@ impl Numbering {
 }
 
 /// How far sealing anew is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Resealed {
     /// Records looked at.
     pub looked_at: u64,
@@ -154,7 +155,7 @@ impl Vault {
     ///
     /// # Errors
     /// The store's.
-    pub(crate) fn census(&self, told: &mut (dyn FnMut(u64) + Send)) -> Result<Census, VaultError> {
+    pub(crate) async fn census(&self, told: &mut (dyn FnMut(u64) + Send)) -> Result<Census, VaultError> {
         let (mut census, mut looked_at) = (Census::default(), 0_u64);
         for keyspace in Keyspace::ALL.into_iter().filter(|keyspace| *keyspace != Keyspace::Key) {
             let mut from = Vec::new();
@@ -169,6 +170,8 @@ impl Vault {
                     *count = count.saturating_add(1);
                 }
                 told(looked_at);
+                // A large store is read between other work.
+                tokio::task::yield_now().await;
             }
         }
         Ok(census)

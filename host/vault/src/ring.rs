@@ -22,6 +22,11 @@ pub(crate) const MOST: usize = 32;
 /// Left in the place of destroyed data keys, so that a site's id is never given another key.
 pub(crate) const DESTROYED: &[u8] = b"destroyed";
 
+/// Whether a record holds more than the present key.
+pub(crate) fn has_older(record: &[u8]) -> bool {
+    record.len() > WRAPPED
+}
+
 /// Makes a key and wraps it; `taken` are the keys from which records must be told by their tag.
 pub(crate) fn make(
     outer: &Outer,

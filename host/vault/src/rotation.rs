@@ -11,7 +11,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use sgen_model::SiteId;
 use sgen_store::{Commit, Keyspace, Ticket};
 
 use crate::data_key::{DataKey, Held};
@@ -103,13 +102,22 @@ impl Rotation {
         Self { vault, record }
     }
 
-    /// The sites that have keys.
+    /// Whose keys there are, those that were destroyed left out.
     ///
     /// # Errors
     /// The store's.
-    pub fn sites(&self) -> Result<Vec<SiteId>, VaultError> {
+    pub fn owners(&self) -> Result<Vec<KeyOwner>, VaultError> {
         let owners = self.vault.owners()?.into_iter();
-        Ok(owners.filter_map(|(owner, _)| if let KeyOwner::Site(site) = owner { Some(site) } else { None }).collect())
+        Ok(owners.filter(|(_, record)| record != DESTROYED).map(|(owner, _)| owner).collect())
+    }
+
+    /// The owners that have older keys beside the present one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn pending(&self) -> Result<Vec<KeyOwner>, VaultError> {
+        let owners = self.vault.owners()?.into_iter();
+        Ok(owners.filter(|(_, record)| ring::has_older(record)).map(|(owner, _)| owner).collect())
     }
 
     /// Begins a new data key: it seals from the moment at which this returns.
@@ -161,10 +169,8 @@ impl Rotation {
     /// The store's.
     pub async fn remove_idle(&self, told: &mut (dyn FnMut(u64) + Send)) -> Result<usize, VaultError> {
         let mut candidates = Vec::new();
-        for (owner, record) in self.vault.owners()? {
-            if record != DESTROYED
-                && let Some(key) = self.vault.data_key(&owner)?
-            {
+        for owner in self.pending()? {
+            if let Some(key) = self.vault.data_key(&owner)? {
                 // From here on nothing new can bear the tag of these.
                 let idle = key.idle();
                 candidates.extend((!idle.is_empty()).then_some((key, idle)));
@@ -173,7 +179,7 @@ impl Rotation {
         if candidates.is_empty() {
             return Ok(0);
         }
-        let census = self.vault.census(told)?;
+        let census = self.vault.census(told).await?;
         let mut removed = 0_usize;
         for (key, mut idle) in candidates {
             idle.retain(|held| census.under(held.tag()) == 0);

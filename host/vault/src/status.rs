@@ -1,10 +1,14 @@
 //! Which keys are in use, and how many records are under them.
 
+use std::sync::Arc;
+
 use serde::Serialize;
-use sgen_model::{AccountId, SiteId};
+use sgen_model::{AccountId, Entropy, SiteId};
+use sgen_store::Store;
 
 use crate::error::VaultError;
 use crate::key_check;
+use crate::outer::OuterKeys;
 use crate::owner::KeyOwner;
 use crate::ring::{self, DESTROYED};
 use crate::vault::Vault;
@@ -53,8 +57,8 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::Unopenable`] or [`VaultError::Damaged`] for keys that do not open, or the store's.
-    pub fn key_status(&self, count: bool, told: &mut (dyn FnMut(u64) + Send)) -> Result<KeyStatus, VaultError> {
-        let census = if count { Some(self.census(told)?) } else { None };
+    pub async fn key_status(&self, count: bool, told: &mut (dyn FnMut(u64) + Send)) -> Result<KeyStatus, VaultError> {
+        let census = if count { Some(self.census(told).await?) } else { None };
         let mut owners = Vec::new();
         for (owner, record) in self.owners()? {
             let destroyed = record == DESTROYED;
@@ -75,8 +79,25 @@ impl Vault {
             };
             owners.push(OwnerKeys { site, account, destroyed, wrapped_under, keys });
         }
-        let older = key_check::in_use(self.store.as_ref())?;
-        let older_outer_keys = older.into_iter().filter(|id| id != self.key_id()).collect();
+        let in_use = key_check::in_use(self.store.as_ref())?;
+        let older_outer_keys = in_use.into_iter().filter(|id| id != self.key_id()).collect();
         Ok(KeyStatus { outer_key: self.key_id().to_owned(), older_outer_keys, owners })
+    }
+
+    /// The status of a store that no host has open. Unlike opening a vault, this changes nothing: a present key that the
+    /// store does not know yet is not made known to it.
+    ///
+    /// # Errors
+    /// As [`Vault::open`], and [`VaultError::KeyCheckMissing`] for a store that was never sealed; as
+    /// [`Vault::key_status`].
+    pub async fn look(
+        store: Arc<dyn Store>,
+        keys: impl Into<OuterKeys>,
+        deployment: &str,
+        entropy: Arc<dyn Entropy>,
+        told: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<KeyStatus, VaultError> {
+        let (vault, _unwritten) = Self::prepare(store, keys.into(), deployment, entropy)?;
+        vault.key_status(true, told).await
     }
 }

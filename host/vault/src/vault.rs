@@ -62,33 +62,42 @@ impl Vault {
         deployment: &str,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<Self>, VaultError> {
-        let outer = Outer::new(keys.into(), deployment, &entropy)?;
+        let (vault, opening) = Self::prepare(store, keys.into(), deployment, entropy)?;
+        let key = vault.key_id();
+        match opening {
+            Verdict::Known => {}
+            Verdict::New(commit) => {
+                vault.store.submit(commit).await?;
+                tracing::info!(key, "the store is new: it is sealed under this vault key from now on");
+            }
+            Verdict::Joins { mut commit, before } => {
+                vault.fingerprint.keep(&vault.outer, &mut commit)?;
+                vault.store.submit(commit).await?;
+                tracing::info!(
+                    key,
+                    before,
+                    "a new vault key wraps from now on; `sgen-host keys rewrap` ends the use of the one before it"
+                );
+            }
+        }
+        Ok(Arc::new(vault))
+    }
+
+    /// A vault, and what has to be written before it may be used.
+    pub(crate) fn prepare(
+        store: Arc<dyn Store>,
+        keys: OuterKeys,
+        deployment: &str,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<(Self, Verdict), VaultError> {
+        let outer = Outer::new(keys, deployment, &entropy)?;
         let verdict = key_check::verify(store.as_ref(), &outer, deployment)?;
         let first = match &verdict {
             Verdict::Joins { before, .. } => outer.by_id(before).unwrap_or(&outer.present),
             Verdict::Known | Verdict::New(_) => &outer.present,
         };
         let fingerprint = Fingerprint::open(&store, &outer, first)?;
-        match verdict {
-            Verdict::Known => {}
-            Verdict::New(commit) => {
-                store.submit(commit).await?;
-                tracing::info!(
-                    key = outer.present.id(),
-                    "the store is new: it is sealed under this vault key from now on"
-                );
-            }
-            Verdict::Joins { mut commit, before } => {
-                fingerprint.keep(&outer, &mut commit)?;
-                store.submit(commit).await?;
-                tracing::info!(
-                    key = outer.present.id(),
-                    before,
-                    "a new vault key wraps from now on; `sgen-host keys rewrap` ends the use of the one before it"
-                );
-            }
-        }
-        Ok(Arc::new(Self {
+        let vault = Self {
             store,
             deployment: deployment.to_owned(),
             entropy,
@@ -97,7 +106,8 @@ impl Vault {
             keys: RwLock::default(),
             created: Mutex::default(),
             turn: Arc::default(),
-        }))
+        };
+        Ok((vault, verdict))
     }
 
     /// The public name of the present outer key, in hex.

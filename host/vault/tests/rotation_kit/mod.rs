@@ -12,7 +12,7 @@ use sgen_model::{
 };
 use sgen_store::{BackupSummary, Commit, Entry, Keyspace, MemoryStore, Store, StoreError, Ticket};
 use sgen_vault::{
-    KeyChange, KeyRecord, Numbering, OuterKey, OuterKeys, Rotation, SealContext, Shelf, Vault, VaultError,
+    KeyChange, KeyRecord, KeyStatus, Numbering, OuterKey, OuterKeys, Rotation, SealContext, Shelf, Vault, VaultError,
 };
 use tokio::sync::watch;
 
@@ -68,6 +68,12 @@ impl Keys {
         let key = |byte| OuterKey::from_bytes([byte; 32]);
         OuterKeys::new(key(self.present), self.previous.map(key))
     }
+}
+
+/// The status of a store that is not open.
+pub(crate) async fn look(store: &Arc<MemoryStore>, keys: Keys) -> KeyStatus {
+    let entropy = Arc::new(SystemEntropy::default());
+    Vault::look(store.clone(), keys.given(), "dev", entropy, &mut |_| ()).await.unwrap()
 }
 
 pub(crate) struct House {
