@@ -254,6 +254,12 @@ impl From<DeliveryError> for Problem {
                 Self::invalid("the configuration is not valid; correct the fields named", problems)
                     .of(ProblemFault::Operator)
             }
+            DeliveryError::AccountElsewhere { .. } => {
+                let mut problem = Self::conflict(detail()).of(ProblemFault::Operator);
+                problem.kind = "urn:sgen:problem:account-of-another-environment".to_owned();
+                problem.title = "The account of another environment";
+                problem.at(vec![FieldProblem::new("credentials", "of an account that another environment uses")])
+            }
             DeliveryError::Conflict(_) => Self::conflict(detail()),
             DeliveryError::NoCatalog => {
                 Self::unavailable("no catalog release is active; platform support has to activate one")

@@ -164,6 +164,29 @@ pub enum Action {
         /// The key's id.
         key_id: String,
     },
+    /// A credential, or an instance that a check looked at, was refused: its downstream account is used by an instance of
+    /// another environment.
+    AccountRefused {
+        /// The keyed fingerprint of the account.
+        fingerprint: String,
+        /// What the downstream calls it.
+        label: String,
+        /// The other instance.
+        other_instance: InstanceId,
+        /// Its environment.
+        other_environment: Environment,
+    },
+    /// An operator allowed a downstream account that an instance of another environment uses.
+    AccountAllowed {
+        /// The keyed fingerprint of the account.
+        fingerprint: String,
+        /// What the downstream calls it.
+        label: String,
+        /// The other instance.
+        other_instance: InstanceId,
+        /// Its environment.
+        other_environment: Environment,
+    },
     /// A site was erased: its keys were destroyed, so that nothing of it can be read, and its id is spent.
     SiteErased {
         /// Its account.
@@ -271,6 +294,8 @@ impl AuditRecord {
             Action::OperatorAdded { .. } => "operator-added",
             Action::IngestKeyIssued { .. } => "ingest-key-issued",
             Action::IngestKeyRevoked { .. } => "ingest-key-revoked",
+            Action::AccountRefused { .. } => "account-refused",
+            Action::AccountAllowed { .. } => "account-allowed",
             Action::SiteErased { .. } => "site-erased",
             Action::DataKeyRotated { .. } => "data-key-rotated",
             Action::DataKeysRemoved { .. } => "data-keys-removed",

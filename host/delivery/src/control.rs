@@ -12,6 +12,7 @@ use sgen_model::{
 use sgen_store::{Commit, Keyspace};
 use sgen_vault::VaultError;
 
+use crate::account_guard::OtherEnvironment;
 use crate::error::{DeliveryError, Problem};
 use crate::grants;
 use crate::keys;
@@ -50,6 +51,8 @@ pub struct NewInstance {
     pub order: Order,
     /// A secret per slot.
     pub credentials: BTreeMap<SlotName, SecretBytes>,
+    /// What becomes of credentials whose downstream account an instance of another environment uses.
+    pub other_environment: OtherEnvironment,
 }
 
 /// A change of configuration; `None` leaves a part as it is.
@@ -80,20 +83,23 @@ impl Runtime {
     /// Configures a connector instance and puts it into service.
     ///
     /// # Errors
-    /// [`DeliveryError::Invalid`] names every field at fault; [`DeliveryError::Conflict`] when the id is taken.
+    /// [`DeliveryError::Invalid`] names every field at fault; [`DeliveryError::Conflict`] when the id is taken;
+    /// [`DeliveryError::AccountElsewhere`].
     pub async fn configure(
         self: &Arc<Self>,
         actor: &Actor,
         new: NewInstance,
     ) -> Result<ConnectorInstance, DeliveryError> {
+        let id = match new.id.clone() {
+            Some(id) => id,
+            None => self.fresh_id()?,
+        };
+        // Before anybody else has to wait: a downstream may take its time.
+        let account = self.account_of_new(&id, &new).await;
         let _turn = self.control.lock().await;
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let entry = entry(&active, &new.connector)?;
         let now = self.parts.clock.now();
-        let id = match new.id {
-            Some(id) => id,
-            None => self.fresh_id()?,
-        };
         if self.slots.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
             return Err(DeliveryError::Conflict(format!("the instance id {id} is taken; choose another")));
         }
@@ -149,10 +155,12 @@ impl Runtime {
             revision: 1,
         };
         let start = self.log(&instance.place)?.head();
-        let record = InstanceRecord { instance, routing: Routing { start, ..Routing::default() } };
+        let routing = Routing { start, ..Routing::default() };
+        let mut record = InstanceRecord { instance, routing, account: None };
+        let allowed = self.admit_account(actor, &mut record, account, new.other_environment).await?;
         let action =
             Action::ConnectorConfigured { connector_type: manifest.kind.as_str().to_owned(), scope, enabled: true };
-        self.store_change(actor, &active, record, action, commit).await
+        self.store_with(actor, &active, record, action, allowed, commit).await
     }
 
     /// Changes an instance's configuration. `revision` is the one that the change was made from, when that is known.
@@ -215,14 +223,17 @@ impl Runtime {
     /// Rotates a credential; a lane that was paused for it goes on by itself.
     ///
     /// # Errors
-    /// [`DeliveryError::UnknownSlot`], [`DeliveryError::Invalid`] when the secret cannot be used.
+    /// [`DeliveryError::UnknownSlot`], [`DeliveryError::Invalid`] when the secret cannot be used,
+    /// [`DeliveryError::AccountElsewhere`].
     pub async fn rotate(
         self: &Arc<Self>,
         actor: &Actor,
         id: &InstanceId,
         slot: &SlotName,
         secret: SecretBytes,
+        other_environment: OtherEnvironment,
     ) -> Result<CredentialRef, DeliveryError> {
+        let account = self.account_of_rotated(id, slot, &secret).await;
         let _turn = self.control.lock().await;
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let mut record = self.record(id)?;
@@ -240,7 +251,8 @@ impl Runtime {
             version: reference.version,
             fingerprint: reference.fingerprint.clone(),
         };
-        self.store_change(actor, &active, record, action, commit).await?;
+        let allowed = self.admit_account(actor, &mut record, account, other_environment).await?;
+        self.store_with(actor, &active, record, action, allowed, commit).await?;
         Ok(reference)
     }
 
@@ -320,8 +332,21 @@ impl Runtime {
         self: &Arc<Self>,
         actor: &Actor,
         active: &ActiveCatalog,
+        record: InstanceRecord,
+        action: Action,
+        commit: Commit,
+    ) -> Result<ConnectorInstance, DeliveryError> {
+        self.store_with(actor, active, record, action, None, commit).await
+    }
+
+    /// The same with another audit record beside it.
+    async fn store_with(
+        self: &Arc<Self>,
+        actor: &Actor,
+        active: &ActiveCatalog,
         mut record: InstanceRecord,
         action: Action,
+        beside: Option<Draft>,
         mut commit: Commit,
     ) -> Result<ConnectorInstance, DeliveryError> {
         let instance = &mut record.instance;
@@ -340,7 +365,8 @@ impl Runtime {
         };
         let (id, site) = (instance.id.clone(), instance.place.site.clone());
         commit.put(Keyspace::Instance, keys::instance(&id), encode("connector instance", &record)?);
-        self.parts.audit.append(&site, vec![draft], commit)?.await?;
+        let drafts = std::iter::once(draft).chain(beside).collect();
+        self.parts.audit.append(&site, drafts, commit)?.await?;
         let instance = record.instance.clone();
         self.adopt(record)?;
         if instance.enabled {

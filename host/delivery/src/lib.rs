@@ -3,6 +3,7 @@
 //! [`Runtime`] is what the rooms above use. Inside, policy is apart from I/O: [`map`](crate::map), [`policy`] and
 //! [`progress`] are pure; a [`lane`] per connector instance does what they decide.
 
+mod account_guard;
 mod batch;
 mod breaker;
 mod capture;
@@ -37,6 +38,7 @@ mod surface;
 mod triage;
 mod validate;
 
+pub use account_guard::{Elsewhere, KnownAccount, OtherEnvironment};
 pub use capture::Receipt;
 pub use control::{EnableFrom, InstanceChange, NewInstance};
 pub use erasure::Erasure;

@@ -8,6 +8,7 @@ use sgen_model::{
 };
 use sgen_vault::{DataKey, SealContext};
 
+use crate::account_guard::KnownAccount;
 use crate::error::DeliveryError;
 use crate::jobs::Job;
 use crate::progress::Progress;
@@ -30,6 +31,9 @@ pub(crate) struct StoredEvent {
 pub(crate) struct InstanceRecord {
     pub(crate) instance: ConnectorInstance,
     pub(crate) routing: Routing,
+    /// The downstream account of its credentials; absent while it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<KnownAccount>,
 }
 
 /// Which positions of the log an instance takes.

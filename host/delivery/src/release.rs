@@ -55,6 +55,13 @@ pub struct ActiveEntry {
     pub(crate) component: Component,
 }
 
+impl ActiveEntry {
+    /// Whether the connector can tell which downstream account a credential belongs to.
+    pub(crate) fn tells_account(&self) -> bool {
+        self.abilities.iter().any(|ability| ability == "identity")
+    }
+}
+
 impl ActiveCatalog {
     /// The entry of a connector, when it may run.
     ///

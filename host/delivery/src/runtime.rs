@@ -14,6 +14,7 @@ use sgen_vault::Vault;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::account_guard;
 use crate::capture::{EventLog, Receipt};
 use crate::error::DeliveryError;
 use crate::fair::{FairShare, Shares};
@@ -268,7 +269,10 @@ impl Runtime {
         let active = self.catalog();
         let starting = active.is_none();
         let ready = match active {
-            Some(active) => self.ready(&active, &record.instance).map(Arc::new),
+            Some(active) => match account_guard::refusal(record) {
+                Some(refused) => Err(refused),
+                None => self.ready(&active, &record.instance).map(Arc::new),
+            },
             None => Err(no_release()),
         };
         Arc::new(LaneConfig { record: record.clone(), ready, starting })

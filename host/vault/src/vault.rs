@@ -127,6 +127,15 @@ impl Vault {
         Ok(key)
     }
 
+    /// A keyed fingerprint of a value, in sixteen hex digits: equal for equal values of one purpose, and otherwise
+    /// meaningless. It stays the same when the outer key is rotated.
+    #[must_use]
+    pub fn fingerprint(&self, purpose: &str, value: &[u8]) -> String {
+        // Length first, so that no purpose flows into a value.
+        let length = u32::try_from(purpose.len()).unwrap_or(u32::MAX).to_be_bytes();
+        self.fingerprint.of(&[b"sgen vault purpose v1 ".as_slice(), &length, purpose.as_bytes(), value].concat())
+    }
+
     /// The data key of a site; nothing when the site has none, or no longer.
     ///
     /// # Errors

@@ -236,6 +236,10 @@ async fn a_fingerprint_tells_equal_credentials_and_nothing_else() {
     assert_eq!(same.fingerprint, slots[&slot("token")].fingerprint);
     assert_ne!(other.fingerprint, same.fingerprint);
     assert_eq!(same.fingerprint.len(), 16);
+    let of = |purpose: &str, value: &str| vault.fingerprint(purpose, value.as_bytes());
+    assert_eq!(of("account", "42"), of("account", "42"));
+    assert_ne!(of("account", "42"), of("accoun", "t42"));
+    assert_ne!(of("account", "the-first-secret"), same.fingerprint);
     let fresh = Arc::new(MemoryStore::new());
     let elsewhere = open(&fresh, 2, "dev").await.unwrap();
     let mut commit = Commit::new();
