@@ -115,6 +115,11 @@ impl Directory {
         self.read().sites.get(site).cloned()
     }
 
+    /// Whether an account owns any site.
+    pub(crate) fn has_account(&self, account: &AccountId) -> bool {
+        self.read().sites.values().any(|site| site.account == *account)
+    }
+
     /// Registers a site with its data key and its audit record, in one commit. `true` when it is new.
     pub(crate) async fn register_site(
         &self,

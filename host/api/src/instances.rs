@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use sgen_delivery::{EnableFrom, InstanceChange, InstanceStatus, NewInstance, OtherEnvironment};
 use sgen_model::{
     AccountId, ConnectorId, ConnectorInstance, CredentialRef, Environment, FieldMapping, InstanceId, Order, Place,
-    Scope, SiteId, SlotName, Timestamp,
+    Scope, SharedId, SharedRef, SiteId, SlotName, Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -49,7 +49,7 @@ pub(crate) struct InstanceView {
     #[schema(value_type = Object)]
     order: Order,
     enabled: bool,
-    /// Per slot `{"version", "fingerprint", "set_at"}`; never the secret.
+    /// Per slot `{"version", "fingerprint", "set_at"}`, and `shared` for one of the account; never the secret.
     #[schema(value_type = Object)]
     credentials: BTreeMap<SlotName, CredentialRef>,
     #[schema(value_type = String)]
@@ -101,6 +101,10 @@ pub(crate) struct InstanceRequest {
     #[serde(default)]
     #[schema(value_type = Object)]
     credentials: BTreeMap<SlotName, Secret>,
+    /// Slots that refer to a shared credential of the account, by its id.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    shared: BTreeMap<SlotName, SharedId>,
     /// `allowed` when the credentials may belong to a downstream account that an instance of another environment of the
     /// site uses, which is audited; `refused` when absent.
     #[serde(default)]
@@ -193,6 +197,17 @@ pub(crate) struct CredentialView {
     fingerprint: String,
     #[schema(value_type = String)]
     set_at: Timestamp,
+    /// The account's credential that it is: `account` and `id`; absent when it is the instance's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    shared: Option<SharedRef>,
+}
+
+impl From<CredentialRef> for CredentialView {
+    fn from(reference: CredentialRef) -> Self {
+        let CredentialRef { version, fingerprint, set_at, shared } = reference;
+        Self { version, fingerprint, set_at, shared }
+    }
 }
 
 async fn view(api: &Api, instance: ConnectorInstance) -> Result<InstanceView, Problem> {
@@ -281,8 +296,18 @@ pub(crate) async fn post_instance(
     Json(request): Json<InstanceRequest>,
 ) -> Result<Response, Problem> {
     let account = caller.on_site(&api, &site).await?;
-    let InstanceRequest { id, connector, title, settings, mapping, scope, order, credentials, other_environment } =
-        request;
+    let InstanceRequest {
+        shared,
+        id,
+        connector,
+        title,
+        settings,
+        mapping,
+        scope,
+        order,
+        credentials,
+        other_environment,
+    } = request;
     let credentials = credentials.into_iter().map(|(slot, secret)| (slot, secret.0)).collect();
     let new = NewInstance {
         id,
@@ -295,6 +320,7 @@ pub(crate) async fn post_instance(
         scope,
         order,
         credentials,
+        shared,
         other_environment: other_environment.into(),
     };
     let instance = api.runtime.configure(&caller.actor(), new).await?;
@@ -431,9 +457,8 @@ pub(crate) async fn put_credential(
     Json(CredentialRequest { secret, other_environment }): Json<CredentialRequest>,
 ) -> Result<Answer<CredentialView>, Problem> {
     caller.on_instance(&api, &id).await?;
-    let CredentialRef { version, fingerprint, set_at } =
-        api.runtime.rotate(&caller.actor(), &id, &slot, secret.0, other_environment.into()).await?;
-    Ok(Answer(CredentialView { version, fingerprint, set_at }))
+    let rotated = api.runtime.rotate(&caller.actor(), &id, &slot, secret.0, other_environment.into()).await?;
+    Ok(Answer(rotated.into()))
 }
 
 #[cfg(test)]

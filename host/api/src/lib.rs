@@ -20,6 +20,7 @@ mod problem;
 mod records;
 mod releases;
 mod request;
+mod shared;
 mod state;
 mod token;
 mod triage;

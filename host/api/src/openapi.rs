@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::problem::{FieldProblem, MEDIA_TYPE, Problem, ProblemFault};
 use crate::state::Api;
-use crate::{accounts, backup, ingest, instances, keys, letters, observe, probes, records, releases, triage};
+use crate::{accounts, backup, ingest, instances, keys, letters, observe, probes, records, releases, shared, triage};
 
 /// Every route, with its description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -53,6 +53,9 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(records::get_audit))
         .routes(routes!(records::get_audit_verification))
         .routes(routes!(backup::get_backup))
+        .routes(routes!(shared::get_shared))
+        .routes(routes!(shared::put_shared, shared::delete_shared))
+        .routes(routes!(shared::put_reference, shared::delete_reference))
         .routes(routes!(keys::get_keys))
         .routes(routes!(keys::post_rotate))
         .routes(routes!(keys::post_rewrap))
@@ -115,7 +118,7 @@ mod tests {
     use serde_json::Value;
 
     /// Every route of the API, as promised to those who call it.
-    const ROUTES: [(&str, &str); 39] = [
+    const ROUTES: [(&str, &str); 44] = [
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/openapi.json"),
@@ -152,6 +155,11 @@ mod tests {
         ("get", "/v1/sites/{site}/audit/verify"),
         ("post", "/v1/platform/releases/activate"),
         ("get", "/v1/store/backup"),
+        ("get", "/v1/accounts/{account}/credentials"),
+        ("put", "/v1/accounts/{account}/credentials/{id}"),
+        ("delete", "/v1/accounts/{account}/credentials/{id}"),
+        ("put", "/v1/instances/{id}/credentials/{slot}/reference"),
+        ("delete", "/v1/instances/{id}/credentials/{slot}/reference"),
         ("get", "/v1/platform/keys"),
         ("post", "/v1/platform/keys/rotate"),
         ("post", "/v1/platform/keys/rewrap"),

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sgen_model::{
-    AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SiteId, SlotName, Timestamp,
+    AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SharedId, SiteId, SlotName,
+    Timestamp,
 };
 
 /// Who acted.
@@ -164,6 +165,42 @@ pub enum Action {
         /// The key's id.
         key_id: String,
     },
+    /// A credential that an account's sites share was given or rotated.
+    SharedCredentialSet {
+        /// The account.
+        account: AccountId,
+        /// The credential.
+        credential: SharedId,
+        /// The new version.
+        version: u32,
+        /// The keyed fingerprint of the new secret.
+        fingerprint: String,
+    },
+    /// A shared credential was deleted.
+    SharedCredentialDeleted {
+        /// The account.
+        account: AccountId,
+        /// The credential.
+        credential: SharedId,
+    },
+    /// A slot refers to a shared credential from now on.
+    ReferenceGranted {
+        /// The slot.
+        slot: SlotName,
+        /// The shared credential.
+        credential: SharedId,
+        /// Its version.
+        version: u32,
+        /// The keyed fingerprint of its secret.
+        fingerprint: String,
+    },
+    /// A slot refers to a shared credential no longer.
+    ReferenceRevoked {
+        /// The slot.
+        slot: SlotName,
+        /// The shared credential.
+        credential: SharedId,
+    },
     /// A credential, or an instance that a check looked at, was refused: its downstream account is used by an instance of
     /// another environment.
     AccountRefused {
@@ -294,6 +331,10 @@ impl AuditRecord {
             Action::OperatorAdded { .. } => "operator-added",
             Action::IngestKeyIssued { .. } => "ingest-key-issued",
             Action::IngestKeyRevoked { .. } => "ingest-key-revoked",
+            Action::SharedCredentialSet { .. } => "shared-credential-set",
+            Action::SharedCredentialDeleted { .. } => "shared-credential-deleted",
+            Action::ReferenceGranted { .. } => "reference-granted",
+            Action::ReferenceRevoked { .. } => "reference-revoked",
             Action::AccountRefused { .. } => "account-refused",
             Action::AccountAllowed { .. } => "account-allowed",
             Action::SiteErased { .. } => "site-erased",

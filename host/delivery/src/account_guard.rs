@@ -15,8 +15,8 @@ use serde_json::Value;
 use sgen_audit::{Action, Actor, Draft};
 use sgen_engine::Invoker;
 use sgen_model::{
-    ConnectorInstance, DownstreamAccount, Environment, Failure, FailureClass, InstanceId, SecretBytes, SlotName,
-    Timestamp,
+    ConnectorInstance, DownstreamAccount, Environment, Failure, FailureClass, InstanceId, SecretBytes, SharedId,
+    SlotName, Timestamp,
 };
 use sgen_store::{Commit, Keyspace};
 use sgen_vault::{Credential, Credentials};
@@ -121,6 +121,10 @@ impl Runtime {
             grants::check_credential(&entry.manifest, slot, secret).ok()?;
             credentials.push((slot.clone(), Credential::new(1, copy(secret))));
         }
+        for (slot, shared) in &new.shared {
+            let reference = self.reference(&entry.manifest, &new.account, slot, shared).ok()?;
+            credentials.push((slot.clone(), self.parts.vault.shared(&reference).ok()?));
+        }
         let grant = self.parts.gate.grant(id, specs, Credentials::from_iter(credentials)).ok()?;
         ask(&Invoker::new(entry.component.clone(), grant), &settings.to_string()).await
     }
@@ -147,6 +151,21 @@ impl Runtime {
         let credentials: Credentials = kept.chain(std::iter::once(rotated)).collect();
         let grant = self.parts.gate.grant(id, specs, credentials).ok()?;
         ask(&Invoker::new(entry.component.clone(), grant), &settings.to_string()).await
+    }
+
+    /// The account of an instance's credentials with one slot referring to a shared one; nothing when it cannot be learned.
+    pub(crate) async fn account_of_reference(
+        &self,
+        id: &InstanceId,
+        slot: &SlotName,
+        shared: &SharedId,
+    ) -> Option<DownstreamAccount> {
+        let ConnectorInstance { account, connector, .. } = self.record(id).ok()?.instance;
+        let active = self.catalog()?;
+        let entry = active.runnable(&connector).ok().filter(|entry| entry.tells_account())?;
+        let reference = self.reference(&entry.manifest, &account, slot, shared).ok()?;
+        let opened = self.parts.vault.shared(&reference).ok()?;
+        self.account_of_rotated(id, slot, opened.current()).await
     }
 
     /// Puts what was learned into a record that is about to be stored; answers what has to be audited with it.
@@ -265,7 +284,7 @@ impl Runtime {
         elsewhere(own, fingerprint, slots.values().map(|slot| slot.record.as_ref()))
     }
 
-    fn draft(&self, actor: &Actor, instance: &ConnectorInstance, action: Action) -> Draft {
+    pub(crate) fn draft(&self, actor: &Actor, instance: &ConnectorInstance, action: Action) -> Draft {
         let active = self.catalog();
         let entry = active.as_ref().and_then(|active| active.entries.get(&instance.connector));
         Draft {

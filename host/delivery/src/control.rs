@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sgen_audit::{Action, Actor, Draft, FieldChange};
 use sgen_model::{
     AccountId, ConnectorId, ConnectorInstance, CredentialRef, FieldMapping, InstanceId, Order, Place, Scope,
-    SecretBytes, Sequence, SlotName,
+    SecretBytes, Sequence, SharedId, SlotName,
 };
 use sgen_store::{Commit, Keyspace};
 use sgen_vault::VaultError;
@@ -51,6 +51,8 @@ pub struct NewInstance {
     pub order: Order,
     /// A secret per slot.
     pub credentials: BTreeMap<SlotName, SecretBytes>,
+    /// Slots that refer to a shared credential of the account.
+    pub shared: BTreeMap<SlotName, SharedId>,
     /// What becomes of credentials whose downstream account an instance of another environment uses.
     pub other_environment: OtherEnvironment,
 }
@@ -129,6 +131,22 @@ impl Runtime {
                 Err(error) => problems.push(credential_problem(&slot, error)?),
             }
         }
+        for (slot, shared) in new.shared {
+            if !manifest.credentials.contains_key(slot.as_str()) || credentials.contains_key(&slot) {
+                let said = "the connector has no such slot, or it has a credential of its own here";
+                problems.push(Problem::new(format!("shared.{slot}"), said));
+                continue;
+            }
+            match self.reference(manifest, &new.account, &slot, &shared) {
+                Ok(reference) => {
+                    credentials.insert(slot, reference);
+                }
+                Err(DeliveryError::Unknown(said)) => {
+                    problems.push(Problem::new(format!("shared.{slot}"), format!("there is no {said}")));
+                }
+                Err(error) => problems.push(credential_problem(&slot, error)?),
+            }
+        }
         for (slot, declared) in &manifest.credentials {
             if !credentials.keys().any(|given| given.as_str() == slot)
                 && !problems.iter().any(|p| p.field == format!("credentials.{slot}"))
@@ -156,11 +174,11 @@ impl Runtime {
         };
         let start = self.log(&instance.place)?.head();
         let routing = Routing { start, ..Routing::default() };
-        let mut record = InstanceRecord { instance, routing, account: None };
+        let mut record = InstanceRecord { instance, routing, account: None, revoked: BTreeMap::new() };
         let allowed = self.admit_account(actor, &mut record, account, new.other_environment).await?;
         let action =
             Action::ConnectorConfigured { connector_type: manifest.kind.as_str().to_owned(), scope, enabled: true };
-        self.store_with(actor, &active, record, action, allowed, commit).await
+        self.store_with(actor, &active, record, action, allowed.into_iter().collect(), commit).await
     }
 
     /// Changes an instance's configuration. `revision` is the one that the change was made from, when that is known.
@@ -238,7 +256,14 @@ impl Runtime {
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let mut record = self.record(id)?;
         let entry = entry(&active, &record.instance.connector)?;
-        let version = record.instance.credentials.get(slot).map_or(0, |known| known.version).saturating_add(1);
+        let known = record.instance.credentials.get(slot);
+        if let Some(shared) = known.and_then(|known| known.shared.as_ref()) {
+            return Err(DeliveryError::Conflict(format!(
+                "slot {slot} refers to the shared credential {}: rotate that one, or revoke the reference first",
+                shared.id
+            )));
+        }
+        let version = known.map_or(0, |known| known.version).saturating_add(1);
         let mut commit = Commit::new();
         let reference = match self.seal(entry, &record.instance.place, id, slot, version, secret, &mut commit) {
             Ok(reference) => reference,
@@ -246,13 +271,14 @@ impl Runtime {
             Err(error) => return Err(DeliveryError::Invalid(vec![credential_problem(slot, error)?])),
         };
         record.instance.credentials.insert(slot.clone(), reference.clone());
+        record.revoked.remove(slot);
         let action = Action::CredentialsRotated {
             slot: slot.clone(),
             version: reference.version,
             fingerprint: reference.fingerprint.clone(),
         };
         let allowed = self.admit_account(actor, &mut record, account, other_environment).await?;
-        self.store_with(actor, &active, record, action, allowed, commit).await?;
+        self.store_with(actor, &active, record, action, allowed.into_iter().collect(), commit).await?;
         Ok(reference)
     }
 
@@ -328,7 +354,7 @@ impl Runtime {
     }
 
     /// Writes a changed instance with its audit record, and hands it to its lane once that is durable.
-    async fn store_change(
+    pub(crate) async fn store_change(
         self: &Arc<Self>,
         actor: &Actor,
         active: &ActiveCatalog,
@@ -336,17 +362,17 @@ impl Runtime {
         action: Action,
         commit: Commit,
     ) -> Result<ConnectorInstance, DeliveryError> {
-        self.store_with(actor, active, record, action, None, commit).await
+        self.store_with(actor, active, record, action, Vec::new(), commit).await
     }
 
-    /// The same with another audit record beside it.
-    async fn store_with(
+    /// The same with other audit records beside it.
+    pub(crate) async fn store_with(
         self: &Arc<Self>,
         actor: &Actor,
         active: &ActiveCatalog,
         mut record: InstanceRecord,
         action: Action,
-        beside: Option<Draft>,
+        beside: Vec<Draft>,
         mut commit: Commit,
     ) -> Result<ConnectorInstance, DeliveryError> {
         let instance = &mut record.instance;

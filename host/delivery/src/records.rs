@@ -1,10 +1,12 @@
 //! What delivery writes into the store. Everything that holds captured or mapped data is sealed with the site's key.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sgen_model::{
-    CaptureEvent, ConnectorInstance, DownstreamAccount, Environment, EventId, Failure, PauseCause, Sequence, Surface,
-    Timestamp, Verdict,
+    CaptureEvent, ConnectorInstance, DownstreamAccount, Environment, EventId, Failure, PauseCause, Sequence, SharedId,
+    SlotName, Surface, Timestamp, Verdict,
 };
 use sgen_vault::{DataKey, SealContext};
 
@@ -34,6 +36,9 @@ pub(crate) struct InstanceRecord {
     /// The downstream account of its credentials; absent while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) account: Option<KnownAccount>,
+    /// Slots whose reference to a shared credential was revoked, and that have no credential since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) revoked: BTreeMap<SlotName, SharedId>,
 }
 
 /// Which positions of the log an instance takes.

@@ -28,6 +28,7 @@ use crate::records::{InstanceRecord, Sealer, decode};
 use crate::release::ActiveCatalog;
 use crate::retention::{self, EventRetention};
 use crate::rotation::{self, Resealing};
+use crate::shared;
 use crate::site_erasure;
 
 /// How many records are read at a time.
@@ -269,7 +270,7 @@ impl Runtime {
         let active = self.catalog();
         let starting = active.is_none();
         let ready = match active {
-            Some(active) => match account_guard::refusal(record) {
+            Some(active) => match shared::revoked(record).or_else(|| account_guard::refusal(record)) {
                 Some(refused) => Err(refused),
                 None => self.ready(&active, &record.instance).map(Arc::new),
             },

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::Value;
 use sgen_audit::{Action, Actor, Draft};
 use sgen_model::{AccountId, InstanceId, SiteId};
 use sgen_store::{Commit, Keyspace};
@@ -87,6 +88,7 @@ impl Runtime {
 
     async fn remove_remains(&self, site: &SiteId) -> Result<(), DeliveryError> {
         let of_site = format!("{site}/").into_bytes();
+        self.remove_bundles(site).await?;
         self.remove_all(Keyspace::Meta, format!("trimmed/{site}/").as_bytes()).await?;
         self.remove_all(Keyspace::LogIndex, &of_site).await?;
         for id in self.stored_instances(site)? {
@@ -99,6 +101,28 @@ impl Runtime {
             self.parts.store.submit(last).await?;
         }
         self.remove_all(Keyspace::Log, &of_site).await
+    }
+
+    /// Removes what was handed to platform support: it quotes what downstreams answered.
+    async fn remove_bundles(&self, site: &SiteId) -> Result<(), DeliveryError> {
+        let mut from = Vec::new();
+        loop {
+            let page = self.parts.store.scan(Keyspace::Escalation, &from, b"", PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from.clone_from(last);
+            from.push(0);
+            let mut commit = Commit::new();
+            for (key, bytes) in page {
+                let bundle: Value = decode("support bundle", &bytes)?;
+                if bundle.pointer("/place/site").and_then(Value::as_str) == Some(site.as_str()) {
+                    commit.delete(Keyspace::Escalation, key);
+                }
+            }
+            if !commit.is_empty() {
+                self.parts.store.submit(commit).await?;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn remove_all(&self, keyspace: Keyspace, prefix: &[u8]) -> Result<(), DeliveryError> {

@@ -17,7 +17,7 @@ const CREDENTIAL_LEAST: usize = 8;
 /// The most bytes of a credential: room for any service account's key file.
 const CREDENTIAL_MOST: usize = 64 * 1024;
 /// How many credentials are looked at at a time.
-const PAGE: usize = 256;
+pub(crate) const PAGE: usize = 256;
 
 impl Vault {
     /// Seals a credential into the caller's commit and answers what may be shown and audited of it. `version` counts
@@ -36,16 +36,15 @@ impl Vault {
         now: Timestamp,
         commit: &mut Commit,
     ) -> Result<CredentialRef, VaultError> {
-        let length = secret.expose().len();
-        if !(CREDENTIAL_LEAST..=CREDENTIAL_MOST).contains(&length) {
-            let (least, most) = (CREDENTIAL_LEAST, CREDENTIAL_MOST);
-            return Err(VaultError::CredentialLength { slot: slot.clone(), length, least, most });
-        }
+        check_length(&secret).map_err(|(length, least, most)| VaultError::CredentialLength {
+            slot: slot.clone(),
+            length,
+            least,
+            most,
+        })?;
         let before = version.checked_sub(1).ok_or(VaultError::CredentialVersion)?;
         let key = self.required(&place.site.clone().into(), Some(commit))?;
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(length.saturating_add(8)));
-        plaintext.extend_from_slice(secret.expose());
-        plaintext.extend_from_slice(&now.0.to_be_bytes());
+        let plaintext = stamped(&secret, now);
         let at = CredentialPlace { place, instance, slot };
         let record = at.with_bound(version, |bound| key.seal_bound(bound, &plaintext))?;
         commit.put(Keyspace::Credential, at.key(version), record);
@@ -55,7 +54,7 @@ impl Vault {
             }
         }
         let fingerprint = self.fingerprint.of(secret.expose());
-        Ok(CredentialRef { version, fingerprint, set_at: now })
+        Ok(CredentialRef { version, fingerprint, set_at: now, shared: None })
     }
 
     /// Opens the credentials that an instance refers to, exactly in the versions it refers to.
@@ -75,11 +74,14 @@ impl Vault {
         slots
             .iter()
             .map(|(slot, reference)| {
-                let at = CredentialPlace { place, instance, slot };
                 let version = reference.version;
-                let (secret, set_at) = self.open_credential(&key, at, version)?.ok_or_else(|| {
-                    VaultError::CredentialMissing { instance: instance.clone(), slot: slot.clone(), version }
-                })?;
+                let missing =
+                    || VaultError::CredentialMissing { instance: instance.clone(), slot: slot.clone(), version };
+                if let Some(shared) = &reference.shared {
+                    return Ok((slot.clone(), self.open_shared(shared, version)?.ok_or_else(missing)?));
+                }
+                let at = CredentialPlace { place, instance, slot };
+                let (secret, set_at) = self.open_credential(&key, at, version)?.ok_or_else(missing)?;
                 let mut credential = Credential::new(version, secret);
                 if let Some((previous, _)) = self.open_credential(&key, at, version.saturating_sub(1))? {
                     credential = credential.with_previous(previous, set_at.after(OVERLAP));
@@ -95,6 +97,20 @@ impl Vault {
     /// The store's.
     pub fn delete_instance(&self, place: &Place, instance: &InstanceId, commit: &mut Commit) -> Result<(), VaultError> {
         self.delete_credentials(format!("{place}/{instance}/").as_bytes(), commit)
+    }
+
+    /// Deletes every version of one slot's own credential in the caller's commit.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn delete_slot(
+        &self,
+        place: &Place,
+        instance: &InstanceId,
+        slot: &SlotName,
+        commit: &mut Commit,
+    ) -> Result<(), VaultError> {
+        self.delete_credentials(CredentialPlace { place, instance, slot }.prefix().as_bytes(), commit)
     }
 
     pub(crate) fn delete_credentials(&self, prefix: &[u8], commit: &mut Commit) -> Result<(), VaultError> {
@@ -124,16 +140,34 @@ impl Vault {
         }
         let what = || format!("credential {} of instance {}", at.slot, at.instance);
         let Some(record) = self.store.get(Keyspace::Credential, &at.key(version))? else { return Ok(None) };
-        let mut plaintext = at
-            .with_bound(version, |bound| key.open_bound(bound, &record))
-            .map_err(|failure| failure.into_vault(what))?;
-        let Some((_, set_at)) = plaintext.split_last_chunk::<8>() else {
-            return Err(VaultError::Damaged { what: what() });
-        };
-        let set_at = Timestamp(u64::from_be_bytes(*set_at));
-        plaintext.truncate(plaintext.len().saturating_sub(8));
-        Ok(Some((SecretBytes::new(plaintext), set_at)))
+        let plain = at.with_bound(version, |bound| key.open_bound(bound, &record));
+        let plain = plain.map_err(|failure| failure.into_vault(what))?;
+        open_stamped(plain).map(Some).ok_or_else(|| VaultError::Damaged { what: what() })
     }
+}
+
+/// # Errors
+/// The length with the least and the most that are accepted.
+pub(crate) fn check_length(secret: &SecretBytes) -> Result<(), (usize, usize, usize)> {
+    let length = secret.expose().len();
+    let fits = (CREDENTIAL_LEAST..=CREDENTIAL_MOST).contains(&length);
+    if fits { Ok(()) } else { Err((length, CREDENTIAL_LEAST, CREDENTIAL_MOST)) }
+}
+
+/// What is sealed of a credential: the secret and when it was given.
+pub(crate) fn stamped(secret: &SecretBytes, now: Timestamp) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(secret.expose().len().saturating_add(8)));
+    plain.extend_from_slice(secret.expose());
+    plain.extend_from_slice(&now.0.to_be_bytes());
+    plain
+}
+
+pub(crate) fn open_stamped(mut plain: Vec<u8>) -> Option<(SecretBytes, Timestamp)> {
+    let set_at = plain.split_last_chunk::<8>().map(|(_, set_at)| Timestamp(u64::from_be_bytes(*set_at)));
+    plain.truncate(plain.len().saturating_sub(8));
+    // Wiped whether or not it was one.
+    let secret = SecretBytes::new(plain);
+    Some((secret, set_at?))
 }
 
 /// Where a credential belongs. Ids have no `/`, so keys and prefixes are unambiguous.

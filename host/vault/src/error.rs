@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sgen_model::{AccountId, EntropyError, Fault, InstanceId, SiteId, SlotName};
+use sgen_model::{AccountId, EntropyError, Fault, InstanceId, SharedId, SiteId, SlotName};
 use sgen_store::StoreError;
 
 /// A failure of the vault.
@@ -160,6 +160,24 @@ pub enum VaultError {
         /// The most accepted.
         most: usize,
     },
+    /// There is no shared credential of that version.
+    #[error("the account has no such shared credential of version {version}; give the credential again")]
+    SharedMissing {
+        /// The version referred to.
+        version: u32,
+    },
+    /// A shared credential that is too short to be told from ordinary text, or too long.
+    #[error("the shared credential {id} has {length} bytes; {least} to {most} are accepted")]
+    SharedLength {
+        /// The credential.
+        id: SharedId,
+        /// Its bytes.
+        length: usize,
+        /// The fewest accepted.
+        least: usize,
+        /// The most accepted.
+        most: usize,
+    },
     /// Versions count from 1.
     #[error("a credential's version counts from 1")]
     CredentialVersion,
@@ -176,7 +194,10 @@ impl VaultError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::CredentialMissing { .. } | Self::CredentialLength { .. } => Fault::Operator,
+            Self::CredentialMissing { .. }
+            | Self::CredentialLength { .. }
+            | Self::SharedMissing { .. }
+            | Self::SharedLength { .. } => Fault::Operator,
             _ => Fault::Platform,
         }
     }

@@ -19,6 +19,7 @@ mod owner;
 mod reseal;
 mod ring;
 mod rotation;
+mod shared;
 mod status;
 mod vault;
 

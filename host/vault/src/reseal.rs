@@ -101,8 +101,9 @@ impl Vault {
 
     /// The same for the credentials of the owner.
     pub(crate) fn reseal_credentials(&self, key: &DataKey, from: &[u8]) -> Result<Page, VaultError> {
-        let KeyOwner::Site(site) = key.owner() else {
-            return Ok(Page { done: Resealed::default(), ticket: None, next: None });
+        let site = match key.owner() {
+            KeyOwner::Site(site) => site,
+            KeyOwner::Account(account) => return self.reseal_shared(key, account, from),
         };
         self.page(key, Keyspace::Credential, format!("{site}/").as_bytes(), from, |at, record| {
             let Some((place, instance, slot, version)) = credential_of(site, at) else { return Ok(None) };
@@ -113,7 +114,7 @@ impl Vault {
         })
     }
 
-    fn page(
+    pub(crate) fn page(
         &self,
         key: &DataKey,
         keyspace: Keyspace,

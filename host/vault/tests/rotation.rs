@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rotation_kit::{House, INSTANCE, Interrupted, Keys, place, shelves, site, slot};
-use sgen_model::{SecretBytes, Timestamp};
+use sgen_model::{SecretBytes, SharedRef, Timestamp};
 use sgen_store::{Commit, Keyspace, MemoryStore, Store};
 use sgen_vault::{KeyChange, KeyOwner, Resealed, VaultError};
 
@@ -215,6 +215,30 @@ async fn a_destroyed_site_is_not_rotated_and_a_rotation_under_way_ends() {
     house.assert_readable("other", 30);
     let status = house.vault.key_status(true, &mut |_| ()).await.unwrap();
     assert!(status.owners.iter().any(|owner| owner.destroyed && owner.keys.is_empty()));
+}
+
+#[tokio::test]
+async fn an_accounts_key_is_rotated_like_a_sites() {
+    let store = House::furnished().await;
+    let house = House::open(store.clone(), Keys::OLD).await.unwrap();
+    let shared = SharedRef { account: "acme".parse().unwrap(), id: "crm".parse().unwrap() };
+    let secret = SecretBytes::from("the-shared-secret".to_owned());
+    let mut commit = Commit::new();
+    let reference = house.vault.seal_shared(&shared, 1, &secret, Timestamp(5), &mut commit).unwrap();
+    store.submit(commit).await.unwrap();
+    drop(house);
+    let house = House::open(store.clone(), Keys::BOTH).await.unwrap();
+    let owner = KeyOwner::Account(shared.account.clone());
+    house.rotation.begin(&owner).await.unwrap();
+    let done = house.rotation.reseal(&owner, &[], &mut |_| ()).await.unwrap();
+    assert_eq!((done.looked_at, done.resealed), (1, 1));
+    assert_eq!(house.rotation.remove_idle(&mut |_| ()).await.unwrap(), 1);
+    house.rotation.rewrap(&mut |_| ()).await.unwrap();
+    drop(house);
+    let house = House::open(store, Keys::NEW).await.unwrap();
+    let slots = std::collections::BTreeMap::from([(slot(), reference)]);
+    let opened = house.vault.credentials(&place("other"), &INSTANCE.parse().unwrap(), &slots).unwrap();
+    assert_eq!(opened.get(&slot()).unwrap().current().expose(), b"the-shared-secret");
 }
 
 #[tokio::test]

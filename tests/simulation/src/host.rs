@@ -162,6 +162,7 @@ pub(crate) fn instance(
         // Every third one is asked to keep what concerns one person in order.
         order: if index.is_multiple_of(3) { Order::Key("person".to_owned()) } else { Order::None },
         credentials: BTreeMap::from([(slot()?, secret)]),
+        shared: BTreeMap::new(),
         other_environment: OtherEnvironment::Refused,
     })
 }

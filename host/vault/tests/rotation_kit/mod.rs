@@ -192,7 +192,7 @@ impl House {
     }
 
     pub(crate) fn assert_credential(&self, name: &str) {
-        let reference = CredentialRef { version: 1, fingerprint: String::new(), set_at: Timestamp(5) };
+        let reference = CredentialRef { version: 1, fingerprint: String::new(), set_at: Timestamp(5), shared: None };
         let slots = BTreeMap::from([(slot(), reference)]);
         let opened = self.vault.credentials(&place(name), &InstanceId::parse(INSTANCE).unwrap(), &slots).unwrap();
         let expected = format!("the-secret-of-{name}");
