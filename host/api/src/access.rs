@@ -122,6 +122,18 @@ impl Caller {
         Ok(found.account)
     }
 
+    /// An account that this caller may act on. One without a site is not known.
+    pub(crate) async fn on_account(&self, api: &Api, account: &AccountId) -> Result<(), Problem> {
+        match self {
+            Self::Operator(operator) if operator.account != *account => {
+                api.refused(operator, None, format!("account {account}")).await;
+                Err(Problem::forbidden("this is another account"))
+            }
+            _ if api.directory.has_account(account) => Ok(()),
+            _ => Err(Problem::not_found(format!("account {account} has no site; register one first"))),
+        }
+    }
+
     /// An instance that this caller may act on.
     pub(crate) async fn on_instance(&self, api: &Api, id: &InstanceId) -> Result<ConnectorInstance, Problem> {
         let instance = api.runtime.instance(id)?;

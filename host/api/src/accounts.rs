@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use sgen_model::{AccountId, Environment, OperatorId, Place, SiteId};
+use sgen_model::{AccountId, Environment, InstanceId, OperatorId, Place, SiteId};
 use utoipa::ToSchema;
 
 use crate::access::{Caller, PlatformCaller};
-use crate::problem::Problem;
+use crate::problem::{FieldProblem, Problem};
 use crate::request::{Json, Segments};
 use crate::state::Api;
 
@@ -22,6 +22,27 @@ pub(crate) struct SiteView {
     account: AccountId,
     #[schema(value_type = String)]
     site: SiteId,
+}
+
+/// The confirmation that a site is to be erased.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteErasure {
+    /// The site's name once more.
+    #[schema(example = "shop")]
+    confirm: String,
+}
+
+/// A site that was erased.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErasedSiteView {
+    #[schema(value_type = String)]
+    account: AccountId,
+    #[schema(value_type = String)]
+    site: SiteId,
+    /// The connector instances that it had.
+    #[schema(value_type = Vec<String>)]
+    instances: Vec<InstanceId>,
 }
 
 /// An operator to be added.
@@ -78,6 +99,40 @@ pub(crate) async fn put_site(
     let new = api.directory.register_site(&account, &site, api.catalog_version()).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Answer(SiteView { account, site })).into_response())
+}
+
+/// Erases a site
+///
+/// For good: its lanes are stopped, its keys destroyed, and nothing that was sealed for it can be read here again.
+/// A backup made before holds it still, as long as there is the vault key of that time. Its id is not given again. Audit records stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/accounts/{account}/sites/{site}",
+    tag = "directory",
+    params(("account" = String, Path, description = "The account."), ("site" = String, Path, description = "The site.")),
+    request_body = SiteErasure,
+    responses((status = 200, description = "Erased.", body = ErasedSiteView)),
+    security(("platform" = []))
+)]
+pub(crate) async fn delete_site(
+    State(api): State<Arc<Api>>,
+    _: PlatformCaller,
+    Segments((account, site)): Segments<(AccountId, SiteId)>,
+    Json(SiteErasure { confirm }): Json<SiteErasure>,
+) -> Result<Answer<ErasedSiteView>, Problem> {
+    if confirm != site.as_str() {
+        let message = format!("repeat the site's name: {site}");
+        return Err(Problem::invalid(
+            "erasing a site cannot be undone, and was not confirmed; nothing was changed",
+            vec![FieldProblem::new("confirm", message)],
+        ));
+    }
+    // To its end, even when whoever asked goes away.
+    let task = tokio::spawn(async move {
+        let instances = api.directory.erase_site(&api.runtime, &account, &site).await?;
+        Ok(Answer(ErasedSiteView { account, site, instances }))
+    });
+    task.await.map_err(|e| Problem::from_internal(&e))?
 }
 
 /// Adds an operator

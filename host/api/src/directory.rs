@@ -8,7 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 use sgen_audit::{Action, Actor, AuditLog, Draft, PLATFORM_SITE};
-use sgen_model::{AccountId, Clock, Entropy, Environment, OperatorId, Place, SiteId, Timestamp};
+use sgen_delivery::Runtime;
+use sgen_model::{AccountId, Clock, Entropy, Environment, InstanceId, OperatorId, Place, SiteId, Timestamp};
 use sgen_store::{Commit, Keyspace, Store};
 use sgen_vault::{Vault, VaultError};
 use tokio::sync::Mutex;
@@ -114,6 +115,11 @@ impl Directory {
         self.read().sites.get(site).cloned()
     }
 
+    /// Whether an account owns any site.
+    pub(crate) fn has_account(&self, account: &AccountId) -> bool {
+        self.read().sites.values().any(|site| site.account == *account)
+    }
+
     /// Registers a site with its data key and its audit record, in one commit. `true` when it is new.
     pub(crate) async fn register_site(
         &self,
@@ -145,6 +151,38 @@ impl Directory {
         self.commit(site, draft(&Actor::Platform, None, catalog_version, action), commit).await?;
         self.write().sites.insert(site.clone(), record);
         Ok(true)
+    }
+
+    /// Erases a site: what the directory has of it goes in one commit with its keys and the audit record. Answers the
+    /// instances that it had.
+    pub(crate) async fn erase_site(
+        &self,
+        runtime: &Arc<Runtime>,
+        account: &AccountId,
+        site: &SiteId,
+    ) -> Result<Vec<InstanceId>, Problem> {
+        let _changing = self.changes.lock().await;
+        if self.site(site).is_none_or(|known| known.account != *account) {
+            return Err(Problem::not_found(format!("account {account} has no site {site}")));
+        }
+        let ingest = format!("ingest/{site}/");
+        let of_site = |key: &String| key.starts_with(&ingest);
+        let mut commit = Commit::new();
+        commit.delete(Keyspace::Site, site.as_str());
+        for key in self.read().tokens.keys().filter(|key| of_site(key)) {
+            commit.delete(Keyspace::Access, key.as_bytes());
+        }
+        let instances = runtime.erase_site(&Actor::Platform, account, site, commit).await?;
+        let mut tables = self.write();
+        let gone: Vec<String> = tables.tokens.keys().filter(|key| of_site(key)).cloned().collect();
+        for key in gone {
+            if let Some(digest) = tables.tokens.remove(&key) {
+                tables.holders.remove(&digest);
+            }
+        }
+        tables.gauges.retain(|place, _| place.site != *site);
+        tables.sites.remove(site);
+        Ok(instances)
     }
 
     /// Adds an operator to an account and answers the token.

@@ -10,10 +10,10 @@ use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sgen_delivery::{EnableFrom, InstanceChange, InstanceStatus, NewInstance};
+use sgen_delivery::{EnableFrom, InstanceChange, InstanceStatus, NewInstance, OtherEnvironment};
 use sgen_model::{
     AccountId, ConnectorId, ConnectorInstance, CredentialRef, Environment, FieldMapping, InstanceId, Order, Place,
-    Scope, SiteId, SlotName, Timestamp,
+    Scope, SharedId, SharedRef, SiteId, SlotName, Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -49,7 +49,7 @@ pub(crate) struct InstanceView {
     #[schema(value_type = Object)]
     order: Order,
     enabled: bool,
-    /// Per slot `{"version", "fingerprint", "set_at"}`; never the secret.
+    /// Per slot `{"version", "fingerprint", "set_at"}`, and `shared` for one of the account; never the secret.
     #[schema(value_type = Object)]
     credentials: BTreeMap<SlotName, CredentialRef>,
     #[schema(value_type = String)]
@@ -101,6 +101,35 @@ pub(crate) struct InstanceRequest {
     #[serde(default)]
     #[schema(value_type = Object)]
     credentials: BTreeMap<SlotName, Secret>,
+    /// Slots that refer to a shared credential of the account, by its id.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    shared: BTreeMap<SlotName, SharedId>,
+    /// `allowed` when the credentials may belong to a downstream account that an instance of another environment of the
+    /// site uses, which is audited; `refused` when absent.
+    #[serde(default)]
+    #[schema(inline)]
+    other_environment: OtherEnvironmentParameter,
+}
+
+/// What becomes of a credential whose downstream account an instance of another environment uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OtherEnvironmentParameter {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// It is taken, and that is audited.
+    Allowed,
+}
+
+impl From<OtherEnvironmentParameter> for OtherEnvironment {
+    fn from(parameter: OtherEnvironmentParameter) -> Self {
+        match parameter {
+            OtherEnvironmentParameter::Refused => Self::Refused,
+            OtherEnvironmentParameter::Allowed => Self::Allowed,
+        }
+    }
 }
 
 /// What to change; what is absent stays.
@@ -152,6 +181,11 @@ pub(crate) struct CredentialRequest {
     /// Sealed at once, shown by no answer.
     #[schema(value_type = String, write_only)]
     secret: Secret,
+    /// `allowed` when it may belong to a downstream account that an instance of another environment of the site uses,
+    /// which is audited; `refused` when absent.
+    #[serde(default)]
+    #[schema(inline)]
+    other_environment: OtherEnvironmentParameter,
 }
 
 /// What may be shown of a credential.
@@ -163,6 +197,17 @@ pub(crate) struct CredentialView {
     fingerprint: String,
     #[schema(value_type = String)]
     set_at: Timestamp,
+    /// The account's credential that it is: `account` and `id`; absent when it is the instance's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    shared: Option<SharedRef>,
+}
+
+impl From<CredentialRef> for CredentialView {
+    fn from(reference: CredentialRef) -> Self {
+        let CredentialRef { version, fingerprint, set_at, shared } = reference;
+        Self { version, fingerprint, set_at, shared }
+    }
 }
 
 async fn view(api: &Api, instance: ConnectorInstance) -> Result<InstanceView, Problem> {
@@ -232,8 +277,9 @@ pub(crate) async fn get_instances(
 
 /// Configures an instance
 ///
-/// Checks settings, mapping, scope and credentials, and names every field at fault. The instance starts enabled, with what
-/// is captured from now on.
+/// Checks settings, mapping, scope and credentials, and names every field at fault. Where the connector can tell which
+/// downstream account the credentials belong to, it is asked first: an account that an instance of another environment uses
+/// is refused when one of the two is live (409). The instance starts enabled, with what is captured from now on.
 #[utoipa::path(
     post,
     path = "/v1/sites/{site}/environments/{environment}/instances",
@@ -250,7 +296,18 @@ pub(crate) async fn post_instance(
     Json(request): Json<InstanceRequest>,
 ) -> Result<Response, Problem> {
     let account = caller.on_site(&api, &site).await?;
-    let InstanceRequest { id, connector, title, settings, mapping, scope, order, credentials } = request;
+    let InstanceRequest {
+        shared,
+        id,
+        connector,
+        title,
+        settings,
+        mapping,
+        scope,
+        order,
+        credentials,
+        other_environment,
+    } = request;
     let credentials = credentials.into_iter().map(|(slot, secret)| (slot, secret.0)).collect();
     let new = NewInstance {
         id,
@@ -263,6 +320,8 @@ pub(crate) async fn post_instance(
         scope,
         order,
         credentials,
+        shared,
+        other_environment: other_environment.into(),
     };
     let instance = api.runtime.configure(&caller.actor(), new).await?;
     answer(&api, StatusCode::CREATED, instance).await
@@ -380,7 +439,8 @@ pub(crate) async fn post_disable(
 
 /// Rotates a credential
 ///
-/// Delivery that waited for it goes on by itself.
+/// Delivery that waited for it goes on by itself. A credential of an account that an instance of another environment uses is
+/// refused, as when an instance is configured.
 #[utoipa::path(
     put,
     path = "/v1/instances/{id}/credentials/{slot}",
@@ -394,12 +454,11 @@ pub(crate) async fn put_credential(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segments((id, slot)): Segments<(InstanceId, SlotName)>,
-    Json(CredentialRequest { secret }): Json<CredentialRequest>,
+    Json(CredentialRequest { secret, other_environment }): Json<CredentialRequest>,
 ) -> Result<Answer<CredentialView>, Problem> {
     caller.on_instance(&api, &id).await?;
-    let CredentialRef { version, fingerprint, set_at } =
-        api.runtime.rotate(&caller.actor(), &id, &slot, secret.0).await?;
-    Ok(Answer(CredentialView { version, fingerprint, set_at }))
+    let rotated = api.runtime.rotate(&caller.actor(), &id, &slot, secret.0, other_environment.into()).await?;
+    Ok(Answer(rotated.into()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::problem::{FieldProblem, MEDIA_TYPE, Problem, ProblemFault};
 use crate::state::Api;
-use crate::{accounts, backup, ingest, instances, letters, observe, probes, records, releases, triage};
+use crate::{accounts, backup, ingest, instances, keys, letters, observe, probes, records, releases, shared, triage};
 
 /// Every route, with its description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -23,7 +23,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(observe::get_health))
         .routes(routes!(observe::get_ready))
         .routes(routes!(get_openapi))
-        .routes(routes!(accounts::put_site))
+        .routes(routes!(accounts::put_site, accounts::delete_site))
         .routes(routes!(accounts::post_operator))
         .routes(routes!(accounts::post_ingest_key))
         .routes(routes!(accounts::delete_ingest_key))
@@ -53,6 +53,12 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(records::get_audit))
         .routes(routes!(records::get_audit_verification))
         .routes(routes!(backup::get_backup))
+        .routes(routes!(shared::get_shared))
+        .routes(routes!(shared::put_shared, shared::delete_shared))
+        .routes(routes!(shared::put_reference, shared::delete_reference))
+        .routes(routes!(keys::get_keys))
+        .routes(routes!(keys::post_rotate))
+        .routes(routes!(keys::post_rewrap))
 }
 
 fn document() -> OpenApi {
@@ -112,11 +118,12 @@ mod tests {
     use serde_json::Value;
 
     /// Every route of the API, as promised to those who call it.
-    const ROUTES: [(&str, &str); 35] = [
+    const ROUTES: [(&str, &str); 44] = [
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/openapi.json"),
         ("put", "/v1/accounts/{account}/sites/{site}"),
+        ("delete", "/v1/accounts/{account}/sites/{site}"),
         ("post", "/v1/accounts/{account}/operators"),
         ("post", "/v1/sites/{site}/environments/{environment}/ingest-keys"),
         ("delete", "/v1/sites/{site}/environments/{environment}/ingest-keys/{id}"),
@@ -148,6 +155,14 @@ mod tests {
         ("get", "/v1/sites/{site}/audit/verify"),
         ("post", "/v1/platform/releases/activate"),
         ("get", "/v1/store/backup"),
+        ("get", "/v1/accounts/{account}/credentials"),
+        ("put", "/v1/accounts/{account}/credentials/{id}"),
+        ("delete", "/v1/accounts/{account}/credentials/{id}"),
+        ("put", "/v1/instances/{id}/credentials/{slot}/reference"),
+        ("delete", "/v1/instances/{id}/credentials/{slot}/reference"),
+        ("get", "/v1/platform/keys"),
+        ("post", "/v1/platform/keys/rotate"),
+        ("post", "/v1/platform/keys/rewrap"),
     ];
 
     fn described() -> Value {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use sgen_model::{Choice, DownstreamAccount, InstanceId, Verdict};
+use sgen_model::{Choice, DownstreamAccount, Failure, InstanceId, Verdict};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Caller;
+use crate::instances::OtherEnvironmentParameter;
 use crate::problem::Problem;
 use crate::request::{Parameters, Segments};
 use crate::state::Api;
@@ -36,6 +37,22 @@ pub(crate) struct CheckView {
     /// The downstream account that the credential belongs to, when the connector can tell: id, label, sandbox.
     #[schema(value_type = Option<Object>)]
     account: Option<DownstreamAccount>,
+    /// The failure that says which instance of another environment uses that account, when the instance is paused for it.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<Failure>,
+}
+
+/// How to check.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CheckQuery {
+    /// `allowed` when the account of the credential may be one that an instance of another environment uses: that is
+    /// audited, and an instance that is paused for it goes on. `refused` when absent.
+    #[serde(default)]
+    #[param(inline)]
+    other_environment: OtherEnvironmentParameter,
 }
 
 /// What to choose from.
@@ -59,12 +76,14 @@ pub(crate) struct OptionsView {
 
 /// Checks an instance now
 ///
-/// Asks the downstream whether it is reachable, accepts the credential, permits what delivery needs and has the target.
+/// Asks the downstream whether it is reachable, accepts the credential, permits what delivery needs and has the target, and,
+/// where the connector can tell, which account the credential belongs to. Of two instances of one site that share an account,
+/// one of them live, the one that is not live is paused.
 #[utoipa::path(
     post,
     path = "/v1/instances/{id}/check",
     tag = "instances",
-    params(("id" = String, Path, description = "The instance.")),
+    params(("id" = String, Path, description = "The instance."), CheckQuery),
     responses((status = 200, description = "What was found, good or bad.", body = CheckView)),
     security(("platform" = []), ("operator" = []))
 )]
@@ -72,10 +91,11 @@ pub(crate) async fn post_check(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Segments(id): Segments<InstanceId>,
+    Parameters(CheckQuery { other_environment }): Parameters<CheckQuery>,
 ) -> Result<Answer<CheckView>, Problem> {
     caller.on_instance(&api, &id).await?;
-    let result = api.runtime.check(&id).await?;
-    Ok(Answer(CheckView { verdict: result.verdict, account: result.account }))
+    let result = api.runtime.check(&caller.actor(), &id, other_environment.into()).await?;
+    Ok(Answer(CheckView { verdict: result.verdict, account: result.account, refused: result.refused }))
 }
 
 /// Lists live choices

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use sgen_delivery::DeliveryError;
 use sgen_model::{Failure, IdError};
+use sgen_vault::VaultError;
 use utoipa::ToSchema;
 
 /// The media type of RFC 9457.
@@ -253,6 +254,12 @@ impl From<DeliveryError> for Problem {
                 Self::invalid("the configuration is not valid; correct the fields named", problems)
                     .of(ProblemFault::Operator)
             }
+            DeliveryError::AccountElsewhere { .. } => {
+                let mut problem = Self::conflict(detail()).of(ProblemFault::Operator);
+                problem.kind = "urn:sgen:problem:account-of-another-environment".to_owned();
+                problem.title = "The account of another environment";
+                problem.at(vec![FieldProblem::new("credentials", "of an account that another environment uses")])
+            }
             DeliveryError::Conflict(_) => Self::conflict(detail()),
             DeliveryError::NoCatalog => {
                 Self::unavailable("no catalog release is active; platform support has to activate one")
@@ -270,6 +277,10 @@ impl From<DeliveryError> for Problem {
             }
             DeliveryError::Rollback { .. } | DeliveryError::Component { .. } => Self::refused_release(detail()),
             DeliveryError::Store(store) => Self::from_store(store),
+            DeliveryError::Vault(VaultError::UnknownSite { .. } | VaultError::SiteDestroyed { .. }) => {
+                Self::not_found(detail())
+            }
+            DeliveryError::Vault(VaultError::TooManyKeys { .. }) => Self::conflict(detail()).of(ProblemFault::Platform),
             DeliveryError::Vault(vault) if vault.fault() == sgen_model::Fault::Operator => {
                 Self::invalid(detail(), vec![FieldProblem::new("credentials", vault.to_string())])
                     .of(ProblemFault::Operator)
@@ -322,6 +333,7 @@ mod tests {
         let site = SiteId::parse("acme").unwrap();
         let failed = || sgen_store::StoreError::Failed("disk".to_owned());
         let cases = [
+            (DeliveryError::Vault(VaultError::SiteDestroyed { site: site.clone() }), 404, ProblemFault::Sender),
             (DeliveryError::UnknownSite(site), 404, ProblemFault::Sender),
             (DeliveryError::NoCatalog, 503, ProblemFault::Platform),
             (DeliveryError::Invalid(Vec::new()), 422, ProblemFault::Operator),

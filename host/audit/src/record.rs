@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sgen_model::{
-    AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SiteId, SlotName, Timestamp,
+    AccountId, ConnectorId, Environment, FailureClass, InstanceId, OperatorId, Scope, SharedId, SiteId, SlotName,
+    Timestamp,
 };
 
 /// Who acted.
@@ -164,6 +165,104 @@ pub enum Action {
         /// The key's id.
         key_id: String,
     },
+    /// A credential that an account's sites share was given or rotated.
+    SharedCredentialSet {
+        /// The account.
+        account: AccountId,
+        /// The credential.
+        credential: SharedId,
+        /// The new version.
+        version: u32,
+        /// The keyed fingerprint of the new secret.
+        fingerprint: String,
+    },
+    /// A shared credential was deleted.
+    SharedCredentialDeleted {
+        /// The account.
+        account: AccountId,
+        /// The credential.
+        credential: SharedId,
+    },
+    /// A slot refers to a shared credential from now on.
+    ReferenceGranted {
+        /// The slot.
+        slot: SlotName,
+        /// The shared credential.
+        credential: SharedId,
+        /// Its version.
+        version: u32,
+        /// The keyed fingerprint of its secret.
+        fingerprint: String,
+    },
+    /// A slot refers to a shared credential no longer.
+    ReferenceRevoked {
+        /// The slot.
+        slot: SlotName,
+        /// The shared credential.
+        credential: SharedId,
+    },
+    /// A credential, or an instance that a check looked at, was refused: its downstream account is used by an instance of
+    /// another environment.
+    AccountRefused {
+        /// The keyed fingerprint of the account.
+        fingerprint: String,
+        /// What the downstream calls it.
+        label: String,
+        /// The other instance.
+        other_instance: InstanceId,
+        /// Its environment.
+        other_environment: Environment,
+    },
+    /// An operator allowed a downstream account that an instance of another environment uses.
+    AccountAllowed {
+        /// The keyed fingerprint of the account.
+        fingerprint: String,
+        /// What the downstream calls it.
+        label: String,
+        /// The other instance.
+        other_instance: InstanceId,
+        /// Its environment.
+        other_environment: Environment,
+    },
+    /// A site was erased: its keys were destroyed, so that nothing of it can be read, and its id is spent.
+    SiteErased {
+        /// Its account.
+        account: AccountId,
+        /// The connector instances that it had.
+        instances: Vec<InstanceId>,
+    },
+    /// Another data key seals from now on.
+    DataKeyRotated {
+        /// The new key's id.
+        key: String,
+        /// The id of the one before it.
+        previous: String,
+        /// The account, when it is an account's key and not the site's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+    },
+    /// Data keys under which no record was left were removed.
+    DataKeysRemoved {
+        /// Their ids.
+        keys: Vec<String>,
+        /// The account, when they are an account's keys and not the site's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+    },
+    /// Data keys were wrapped under the present vault key.
+    DataKeysRewrapped {
+        /// The vault key's id.
+        vault_key: String,
+        /// How many sites and accounts had keys among them.
+        owners: u64,
+    },
+    /// Nothing is wrapped under earlier vault keys any more.
+    VaultKeyRetired {
+        /// The present vault key's id.
+        vault_key: String,
+        /// The ids of the earlier ones.
+        retired: Vec<String>,
+    },
     /// Somebody was refused.
     AccessDenied {
         /// What was asked for.
@@ -232,6 +331,17 @@ impl AuditRecord {
             Action::OperatorAdded { .. } => "operator-added",
             Action::IngestKeyIssued { .. } => "ingest-key-issued",
             Action::IngestKeyRevoked { .. } => "ingest-key-revoked",
+            Action::SharedCredentialSet { .. } => "shared-credential-set",
+            Action::SharedCredentialDeleted { .. } => "shared-credential-deleted",
+            Action::ReferenceGranted { .. } => "reference-granted",
+            Action::ReferenceRevoked { .. } => "reference-revoked",
+            Action::AccountRefused { .. } => "account-refused",
+            Action::AccountAllowed { .. } => "account-allowed",
+            Action::SiteErased { .. } => "site-erased",
+            Action::DataKeyRotated { .. } => "data-key-rotated",
+            Action::DataKeysRemoved { .. } => "data-keys-removed",
+            Action::DataKeysRewrapped { .. } => "data-keys-rewrapped",
+            Action::VaultKeyRetired { .. } => "vault-key-retired",
             Action::AccessDenied { .. } => "access-denied",
         }
     }

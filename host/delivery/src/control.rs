@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 use sgen_audit::{Action, Actor, Draft, FieldChange};
 use sgen_model::{
     AccountId, ConnectorId, ConnectorInstance, CredentialRef, FieldMapping, InstanceId, Order, Place, Scope,
-    SecretBytes, Sequence, SlotName,
+    SecretBytes, Sequence, SharedId, SlotName,
 };
 use sgen_store::{Commit, Keyspace};
 use sgen_vault::VaultError;
 use tokio::sync::oneshot;
 
+use crate::account_guard::OtherEnvironment;
 use crate::error::{DeliveryError, Problem};
 use crate::grants;
 use crate::keys;
@@ -52,6 +53,10 @@ pub struct NewInstance {
     pub order: Order,
     /// A secret per slot.
     pub credentials: BTreeMap<SlotName, SecretBytes>,
+    /// Slots that refer to a shared credential of the account.
+    pub shared: BTreeMap<SlotName, SharedId>,
+    /// What becomes of credentials whose downstream account an instance of another environment uses.
+    pub other_environment: OtherEnvironment,
 }
 
 /// A change of configuration; `None` leaves a part as it is.
@@ -82,20 +87,23 @@ impl Runtime {
     /// Configures a connector instance and puts it into service.
     ///
     /// # Errors
-    /// [`DeliveryError::Invalid`] names every field at fault; [`DeliveryError::Conflict`] when the id is taken.
+    /// [`DeliveryError::Invalid`] names every field at fault; [`DeliveryError::Conflict`] when the id is taken;
+    /// [`DeliveryError::AccountElsewhere`].
     pub async fn configure(
         self: &Arc<Self>,
         actor: &Actor,
         new: NewInstance,
     ) -> Result<ConnectorInstance, DeliveryError> {
+        let id = match new.id.clone() {
+            Some(id) => id,
+            None => self.fresh_id()?,
+        };
+        // Before anybody else has to wait: a downstream may take its time.
+        let account = self.account_of_new(&id, &new).await;
         let _turn = self.control.lock().await;
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let entry = entry(&active, &new.connector)?;
         let now = self.parts.clock.now();
-        let id = match new.id {
-            Some(id) => id,
-            None => self.fresh_id()?,
-        };
         if self.slots.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
             return Err(DeliveryError::Conflict(format!("the instance id {id} is taken; choose another")));
         }
@@ -121,6 +129,22 @@ impl Runtime {
             match self.seal(entry, &new.place, &id, &slot, 1, secret, &mut commit) {
                 Ok(reference) => {
                     credentials.insert(slot, reference);
+                }
+                Err(error) => problems.push(credential_problem(&slot, error)?),
+            }
+        }
+        for (slot, shared) in new.shared {
+            if !manifest.credentials.contains_key(slot.as_str()) || credentials.contains_key(&slot) {
+                let said = "the connector has no such slot, or it has a credential of its own here";
+                problems.push(Problem::new(format!("shared.{slot}"), said));
+                continue;
+            }
+            match self.reference(manifest, &new.account, &slot, &shared) {
+                Ok(reference) => {
+                    credentials.insert(slot, reference);
+                }
+                Err(DeliveryError::Unknown(said)) => {
+                    problems.push(Problem::new(format!("shared.{slot}"), format!("there is no {said}")));
                 }
                 Err(error) => problems.push(credential_problem(&slot, error)?),
             }
@@ -151,10 +175,12 @@ impl Runtime {
             revision: 1,
         };
         let start = self.log(&instance.place)?.head();
-        let record = InstanceRecord { instance, routing: Routing { start, ..Routing::default() } };
+        let routing = Routing { start, ..Routing::default() };
+        let mut record = InstanceRecord { instance, routing, account: None, revoked: BTreeMap::new() };
+        let allowed = self.admit_account(actor, &mut record, account, new.other_environment).await?;
         let action =
             Action::ConnectorConfigured { connector_type: manifest.kind.as_str().to_owned(), scope, enabled: true };
-        self.store_change(actor, &active, record, action, commit).await
+        self.store_with(actor, &active, record, action, allowed.into_iter().collect(), commit).await
     }
 
     /// Changes an instance's configuration. `revision` is the one that the change was made from, when that is known.
@@ -236,19 +262,29 @@ impl Runtime {
     /// Rotates a credential; a lane that was paused for it goes on by itself.
     ///
     /// # Errors
-    /// [`DeliveryError::UnknownSlot`], [`DeliveryError::Invalid`] when the secret cannot be used.
+    /// [`DeliveryError::UnknownSlot`], [`DeliveryError::Invalid`] when the secret cannot be used,
+    /// [`DeliveryError::AccountElsewhere`].
     pub async fn rotate(
         self: &Arc<Self>,
         actor: &Actor,
         id: &InstanceId,
         slot: &SlotName,
         secret: SecretBytes,
+        other_environment: OtherEnvironment,
     ) -> Result<CredentialRef, DeliveryError> {
+        let account = self.account_of_rotated(id, slot, &secret).await;
         let _turn = self.control.lock().await;
         let active = self.catalog().ok_or(DeliveryError::NoCatalog)?;
         let mut record = self.record(id)?;
         let entry = entry(&active, &record.instance.connector)?;
-        let version = record.instance.credentials.get(slot).map_or(0, |known| known.version).saturating_add(1);
+        let known = record.instance.credentials.get(slot);
+        if let Some(shared) = known.and_then(|known| known.shared.as_ref()) {
+            return Err(DeliveryError::Conflict(format!(
+                "slot {slot} refers to the shared credential {}: rotate that one, or revoke the reference first",
+                shared.id
+            )));
+        }
+        let version = known.map_or(0, |known| known.version).saturating_add(1);
         let mut commit = Commit::new();
         let reference = match self.seal(entry, &record.instance.place, id, slot, version, secret, &mut commit) {
             Ok(reference) => reference,
@@ -256,12 +292,14 @@ impl Runtime {
             Err(error) => return Err(DeliveryError::Invalid(vec![credential_problem(slot, error)?])),
         };
         record.instance.credentials.insert(slot.clone(), reference.clone());
+        record.revoked.remove(slot);
         let action = Action::CredentialsRotated {
             slot: slot.clone(),
             version: reference.version,
             fingerprint: reference.fingerprint.clone(),
         };
-        self.store_change(actor, &active, record, action, commit).await?;
+        let allowed = self.admit_account(actor, &mut record, account, other_environment).await?;
+        self.store_with(actor, &active, record, action, allowed.into_iter().collect(), commit).await?;
         Ok(reference)
     }
 
@@ -337,12 +375,25 @@ impl Runtime {
     }
 
     /// Writes a changed instance with its audit record, and hands it to its lane once that is durable.
-    async fn store_change(
+    pub(crate) async fn store_change(
+        self: &Arc<Self>,
+        actor: &Actor,
+        active: &ActiveCatalog,
+        record: InstanceRecord,
+        action: Action,
+        commit: Commit,
+    ) -> Result<ConnectorInstance, DeliveryError> {
+        self.store_with(actor, active, record, action, Vec::new(), commit).await
+    }
+
+    /// The same with other audit records beside it.
+    pub(crate) async fn store_with(
         self: &Arc<Self>,
         actor: &Actor,
         active: &ActiveCatalog,
         mut record: InstanceRecord,
         action: Action,
+        beside: Vec<Draft>,
         mut commit: Commit,
     ) -> Result<ConnectorInstance, DeliveryError> {
         let instance = &mut record.instance;
@@ -361,7 +412,8 @@ impl Runtime {
         };
         let (id, site) = (instance.id.clone(), instance.place.site.clone());
         commit.put(Keyspace::Instance, keys::instance(&id), encode("connector instance", &record)?);
-        self.parts.audit.append(&site, vec![draft], commit)?.await?;
+        let drafts = std::iter::once(draft).chain(beside).collect();
+        self.parts.audit.append(&site, drafts, commit)?.await?;
         let instance = record.instance.clone();
         self.adopt(record)?;
         if instance.enabled {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sgen_audit::AuditError;
 use sgen_engine::EngineError;
-use sgen_model::{ConnectorId, EventId, Failure, Fault, InstanceId, SiteId, SlotName};
+use sgen_model::{ConnectorId, Environment, EventId, Failure, Fault, InstanceId, SiteId, SlotName};
 use sgen_store::StoreError;
 use sgen_vault::VaultError;
 
@@ -81,6 +81,20 @@ pub enum DeliveryError {
         /// Why.
         source: EngineError,
     },
+    /// The credential's downstream account is used by an instance of another environment.
+    #[error(
+        "the credential belongs to account {label:?}, which instance {other} of environment {other_environment} uses, and this instance is of {environment}: give a credential of an account of its own; nothing was changed. To use it all the same, allow it with `other_environment: allowed`, which is audited"
+    )]
+    AccountElsewhere {
+        /// What the downstream calls the account.
+        label: String,
+        /// The environment of the instance that was asked for.
+        environment: Environment,
+        /// The instance that uses the account.
+        other: InstanceId,
+        /// Its environment.
+        other_environment: Environment,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,6 +127,7 @@ impl DeliveryError {
             | Self::UnknownSlot { .. }
             | Self::Invalid(_)
             | Self::Conflict(_)
+            | Self::AccountElsewhere { .. }
             | Self::UnknownSite(_)
             | Self::Unknown(_)
             | Self::UnknownEvent(_) => Fault::Operator,

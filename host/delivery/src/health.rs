@@ -8,11 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
-use sgen_model::{DownstreamAccount, Finding, InstanceId, InstanceState, Verdict};
+use sgen_audit::Actor;
+use sgen_model::{DownstreamAccount, Failure, Finding, InstanceId, InstanceState, Verdict};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::account_guard::{self, OtherEnvironment};
 use crate::error::DeliveryError;
 use crate::lane::OrderKind;
 use crate::records::HealthRecord;
@@ -50,6 +52,8 @@ pub struct CheckResult {
     pub verdict: Verdict,
     /// The downstream account that the credential belongs to, where the connector can tell.
     pub account: Option<DownstreamAccount>,
+    /// Why the instance is paused although the downstream may be sound: its account is another environment's.
+    pub refused: Option<Failure>,
 }
 
 /// When which instance is checked. Pure.
@@ -91,7 +95,12 @@ impl Runtime {
     ///
     /// # Errors
     /// [`DeliveryError::Downstream`] with the failure, when the connector itself has no answer.
-    pub async fn check(&self, id: &InstanceId) -> Result<CheckResult, DeliveryError> {
+    pub async fn check(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: &InstanceId,
+        other_environment: OtherEnvironment,
+    ) -> Result<CheckResult, DeliveryError> {
         let (invoker, settings) = self.invoker(id)?;
         let verdict =
             invoker.check(&settings).await.result.map_err(|fault| DeliveryError::Downstream(fault.failure()))?;
@@ -101,16 +110,20 @@ impl Runtime {
         };
         let found = HealthRecord { at: self.parts.clock.now(), verdict: verdict.clone(), account: account.clone() };
         self.slot(id)?.lane.order(OrderKind::Note { found }).await?;
-        Ok(CheckResult { verdict, account })
+        if let Some(account) = &account {
+            self.note_account(actor, id, account.clone(), other_environment).await?;
+        }
+        let refused = account_guard::refusal(&self.record(id)?);
+        Ok(CheckResult { verdict, account, refused })
     }
 
     /// Checks an instance by the schedule. A connector that cannot answer is noted as such.
-    async fn check_in_turn(&self, id: &InstanceId) {
+    async fn check_in_turn(self: &Arc<Self>, id: &InstanceId) {
         let enabled = self.instance(id).is_ok_and(|instance| instance.enabled);
         if !enabled || self.catalog().is_none() {
             return;
         }
-        let Err(error) = self.check(id).await else { return };
+        let Err(error) = self.check(&Actor::Platform, id, OtherEnvironment::Refused).await else { return };
         tracing::debug!(instance = %id, %error, "the health check has no answer");
         let DeliveryError::Downstream(failure) = error else { return };
         let unknown = Finding::Unverifiable;
@@ -172,6 +185,10 @@ pub(crate) async fn run(runtime: Weak<Runtime>, mut wanted: UnboundedReceiver<In
             Some(checked) = running.join_next() => {
                 let Some(runtime) = runtime.upgrade() else { return };
                 let Ok(id) = checked else { continue };
+                if runtime.slot(&id).is_err() {
+                    // Its site was erased.
+                    continue;
+                }
                 let wait = if runtime.is_unwell(&id) { schedule.every_unwell } else { schedule.every };
                 timetable.put(id, Instant::now() + runtime.varied(wait));
             }

@@ -9,6 +9,7 @@ use sgen_model::{
 };
 use sgen_store::Keyspace;
 
+use crate::account_guard::KnownAccount;
 use crate::error::{DeliveryError, Problem};
 use crate::jobs::Job;
 use crate::keys;
@@ -61,6 +62,9 @@ pub struct InstanceStatus {
     pub under_way: usize,
     /// What the last health check found.
     pub health: Option<HealthRecord>,
+    /// The downstream account of its credentials, as far as it is known; `refused_for` names the instance of another
+    /// environment because of which it is paused.
+    pub account: Option<KnownAccount>,
     /// Replays and discards under way.
     pub jobs: Vec<Job>,
     /// Failures that were surfaced and are not resolved.
@@ -228,6 +232,7 @@ impl Runtime {
             concurrency: view.concurrency,
             under_way: view.under_way,
             health: view.lane.health,
+            account: slot.record.account.clone(),
             jobs: view.lane.jobs,
         })
     }

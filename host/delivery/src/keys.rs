@@ -1,6 +1,7 @@
 //! Where delivery's records are in the store. Numbers are big-endian, so that keys sort by them.
 
-use sgen_model::{EventId, InstanceId, Place, Sequence, Timestamp};
+use sgen_model::{Environment, EventId, InstanceId, Place, Sequence, SiteId, Timestamp};
+use sgen_store::{Keyspace, Store, StoreError};
 
 pub(crate) fn place_prefix(place: &Place) -> Vec<u8> {
     format!("{place}/").into_bytes()
@@ -17,6 +18,29 @@ pub(crate) fn trimmed(place: &Place) -> Vec<u8> {
 
 pub(crate) fn log_index(place: &Place, event: &EventId) -> Vec<u8> {
     format!("{place}/{event}").into_bytes()
+}
+
+/// Every place that has a log.
+pub(crate) fn logged_places(store: &dyn Store) -> Result<Vec<Place>, StoreError> {
+    let mut places = Vec::new();
+    let mut from = Vec::new();
+    loop {
+        let first = store.scan(Keyspace::Log, &from, b"", 1)?;
+        let Some((key, _)) = first.first() else { return Ok(places) };
+        let prefix = key.get(..key.len().saturating_sub(8)).unwrap_or_default();
+        let text = String::from_utf8_lossy(prefix).into_owned();
+        let mut parts = text.split('/');
+        if let (Some(site), Some(environment)) = (parts.next(), parts.next())
+            && let (Ok(site), Ok(environment)) = (SiteId::parse(site), Environment::parse(environment))
+        {
+            places.push(Place::new(site, environment));
+        }
+        // After everything that begins with this prefix, whose last byte is the slash.
+        from = prefix.to_vec();
+        if let Some(last) = from.last_mut() {
+            *last = last.saturating_add(1);
+        }
+    }
 }
 
 /// The number at the end of a key.

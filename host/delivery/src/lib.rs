@@ -3,6 +3,7 @@
 //! [`Runtime`] is what the rooms above use. Inside, policy is apart from I/O: [`map`](crate::map), [`policy`] and
 //! [`progress`] are pure; a [`lane`] per connector instance does what they decide.
 
+mod account_guard;
 mod batch;
 mod breaker;
 mod capture;
@@ -29,12 +30,16 @@ mod progress;
 mod records;
 mod release;
 mod retention;
+mod rotation;
 mod runtime;
 mod settle;
+mod shared;
+mod site_erasure;
 mod surface;
 mod triage;
 mod validate;
 
+pub use account_guard::{Elsewhere, KnownAccount, OtherEnvironment};
 pub use capture::Receipt;
 pub use control::{EnableFrom, InstanceChange, NewInstance};
 pub use erasure::Erasure;
@@ -50,5 +55,7 @@ pub use policy::RetryPolicy;
 pub use records::{AttemptFailure, DeadLetter, HealthRecord, JournalEntry, JournalFailure};
 pub use release::{Activation, ActiveCatalog, ActiveEntry};
 pub use retention::EventRetention;
+pub use rotation::{KeyWork, RotatedKey};
 pub use runtime::{DeliveryConfig, Parts, Runtime};
+pub use shared::SharedCredential;
 pub use triage::{TriageAction, TriageItem};

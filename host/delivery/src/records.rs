@@ -1,13 +1,16 @@
 //! What delivery writes into the store. Everything that holds captured or mapped data is sealed with the site's key.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sgen_model::{
-    CaptureEvent, ConnectorInstance, DownstreamAccount, Environment, EventId, Failure, PauseCause, Sequence, Surface,
-    Timestamp, Verdict,
+    CaptureEvent, ConnectorInstance, DownstreamAccount, Environment, EventId, Failure, PauseCause, Sequence, SharedId,
+    SlotName, Surface, Timestamp, Verdict,
 };
-use sgen_vault::{SealContext, SiteKey};
+use sgen_vault::{DataKey, SealContext};
 
+use crate::account_guard::KnownAccount;
 use crate::error::DeliveryError;
 use crate::jobs::Job;
 use crate::progress::Progress;
@@ -30,6 +33,12 @@ pub(crate) struct StoredEvent {
 pub(crate) struct InstanceRecord {
     pub(crate) instance: ConnectorInstance,
     pub(crate) routing: Routing,
+    /// The downstream account of its credentials; absent while it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<KnownAccount>,
+    /// Slots whose reference to a shared credential was revoked, and that have no credential since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) revoked: BTreeMap<SlotName, SharedId>,
 }
 
 /// Which positions of the log an instance takes.
@@ -277,7 +286,7 @@ pub(crate) struct Surfaced {
 /// Seals and opens the records of one environment.
 #[derive(Clone)]
 pub(crate) struct Sealer {
-    pub(crate) key: std::sync::Arc<SiteKey>,
+    pub(crate) key: std::sync::Arc<DataKey>,
     pub(crate) environment: Environment,
 }
 
@@ -291,7 +300,7 @@ pub(crate) enum Sealed {
 }
 
 impl Sealed {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Event => "event",
             Self::Retry => "retry",

@@ -55,6 +55,13 @@ pub struct ActiveEntry {
     pub(crate) component: Component,
 }
 
+impl ActiveEntry {
+    /// Whether the connector can tell which downstream account a credential belongs to.
+    pub(crate) fn tells_account(&self) -> bool {
+        self.abilities.iter().any(|ability| ability == "identity")
+    }
+}
+
 impl ActiveCatalog {
     /// The entry of a connector, when it may run.
     ///
@@ -130,6 +137,9 @@ impl Runtime {
         let site = SiteId::parse(PLATFORM_SITE).map_err(|e| DeliveryError::record("platform site", e))?;
         self.parts.audit.append(&site, vec![draft], commit)?.await?;
         self.swap(active);
+        if let Err(error) = self.take_over_all().await {
+            tracing::error!(%error, "instances could not be taken over to the shared credentials that they refer to");
+        }
         tracing::info!(version = %activation.version, sequence = activation.sequence,
             compiled = activation.compiled, from_cache = activation.from_cache, "release active");
         Ok(activation)

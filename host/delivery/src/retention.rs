@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sgen_audit::{Action, Actor, Draft};
-use sgen_model::{Environment, Place, Sequence, SiteId, Timestamp};
+use sgen_model::{Place, Sequence, Timestamp};
 use sgen_store::{Commit, Keyspace};
 
 use crate::capture::EventLog;
@@ -72,7 +72,10 @@ pub(crate) async fn run(runtime: Weak<Runtime>) {
 
 impl Runtime {
     async fn trim_all(&self) -> Result<(), DeliveryError> {
-        for place in self.places()? {
+        for place in keys::logged_places(self.parts.store.as_ref())? {
+            if self.parts.vault.is_destroyed(&place.site)? {
+                continue;
+            }
             let log = self.log(&place)?;
             let trimmed = self.trim(&log).await?;
             if trimmed.events > 0 {
@@ -83,29 +86,6 @@ impl Runtime {
             while let Ok(Answer::More { .. }) = slot.lane.order(OrderKind::Trim).await {}
         }
         Ok(())
-    }
-
-    /// Every place that has captured anything.
-    fn places(&self) -> Result<Vec<Place>, DeliveryError> {
-        let mut places = Vec::new();
-        let mut from = Vec::new();
-        loop {
-            let first = self.parts.store.scan(Keyspace::Log, &from, b"", 1)?;
-            let Some((key, _)) = first.first() else { return Ok(places) };
-            let prefix = key.get(..key.len().saturating_sub(8)).unwrap_or_default();
-            let text = String::from_utf8_lossy(prefix).into_owned();
-            let mut parts = text.split('/');
-            if let (Some(site), Some(environment)) = (parts.next(), parts.next())
-                && let (Ok(site), Ok(environment)) = (SiteId::parse(site), Environment::parse(environment))
-            {
-                places.push(Place::new(site, environment));
-            }
-            // After everything that begins with this prefix, whose last byte is the slash.
-            from = prefix.to_vec();
-            if let Some(last) = from.last_mut() {
-                *last = last.saturating_add(1);
-            }
-        }
     }
 
     /// Removes what has to go from one log.

@@ -1,18 +1,20 @@
 //! The runtime: what holds the lanes, the event logs and the release in force together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use sgen_audit::AuditLog;
 use sgen_egress::Gate;
 use sgen_engine::{Engine, Invoker};
-use sgen_model::{CaptureEvent, Clock, ConnectorInstance, Entropy, Failure, FailureClass, InstanceId, Place};
+use sgen_model::{CaptureEvent, Clock, ConnectorInstance, Entropy, Failure, FailureClass, InstanceId, Place, SiteId};
 use sgen_store::{Keyspace, Store};
 use sgen_vault::Vault;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::account_guard;
 use crate::capture::{EventLog, Receipt};
 use crate::error::DeliveryError;
 use crate::fair::{FairShare, Shares};
@@ -25,6 +27,9 @@ use crate::policy::RetryPolicy;
 use crate::records::{InstanceRecord, Sealer, decode};
 use crate::release::ActiveCatalog;
 use crate::retention::{self, EventRetention};
+use crate::rotation::{self, Resealing};
+use crate::shared;
+use crate::site_erasure;
 
 /// How many records are read at a time.
 pub(crate) const PAGE: usize = 256;
@@ -102,6 +107,7 @@ pub struct Runtime {
     lanes: Mutex<Option<JoinSet<()>>>,
     shared: Shared,
     upkeep: tokio_util::sync::CancellationToken,
+    pub(crate) resealing: Arc<Resealing>,
 }
 
 /// An instance with its lane.
@@ -128,8 +134,9 @@ impl Runtime {
             logs: Mutex::default(),
             active: RwLock::default(),
             lanes: Mutex::new(Some(JoinSet::new())),
+            resealing: Arc::default(),
         });
-        let mut from = Vec::new();
+        let (mut from, mut erased) = (Vec::new(), BTreeSet::new());
         loop {
             let page = runtime.parts.store.scan(Keyspace::Instance, &from, b"", PAGE)?;
             let Some((last, _)) = page.last() else { break };
@@ -137,8 +144,16 @@ impl Runtime {
             from.push(0);
             for (_, bytes) in &page {
                 let record: InstanceRecord = decode("connector instance", bytes)?;
+                if runtime.is_erased(&record.instance.place.site)? {
+                    erased.insert(record.instance.place.site);
+                    continue;
+                }
                 runtime.adopt(record)?;
             }
+        }
+        let erased = runtime.remains(erased)?;
+        if !erased.is_empty() {
+            runtime.beside_lanes(site_erasure::sweep(Arc::clone(&runtime), erased));
         }
         runtime.keep_up(wanted);
         Ok(runtime)
@@ -225,10 +240,21 @@ impl Runtime {
 
     /// Starts what is done beside the lanes. It holds nothing: a runtime that is dropped takes it down.
     fn keep_up(self: &Arc<Self>, wanted: mpsc::UnboundedReceiver<InstanceId>) {
+        self.beside_lanes(health::run(Arc::downgrade(self), wanted));
+        self.beside_lanes(retention::run(Arc::downgrade(self)));
+        self.beside_lanes(rotation::run(Arc::downgrade(self)));
+    }
+
+    /// Starts work that ends with the lanes; none is started while the runtime stops.
+    pub(crate) fn beside_lanes(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(lanes) = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            lanes.spawn(health::run(Arc::downgrade(self), wanted));
-            lanes.spawn(retention::run(Arc::downgrade(self)));
+            lanes.spawn(work);
         }
+    }
+
+    /// Forgets the logs of a site that is no more.
+    pub(crate) fn forget_logs(&self, site: &SiteId) {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).retain(|place, _| place.site != *site);
     }
 
     /// Makes a release the one in force for every lane.
@@ -244,7 +270,10 @@ impl Runtime {
         let active = self.catalog();
         let starting = active.is_none();
         let ready = match active {
-            Some(active) => self.ready(&active, &record.instance).map(Arc::new),
+            Some(active) => match shared::revoked(record).or_else(|| account_guard::refusal(record)) {
+                Some(refused) => Err(refused),
+                None => self.ready(&active, &record.instance).map(Arc::new),
+            },
             None => Err(no_release()),
         };
         Arc::new(LaneConfig { record: record.clone(), ready, starting })

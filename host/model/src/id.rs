@@ -134,6 +134,9 @@ slug_id!(
     /// A person (or an automation) who acts for an account.
     OperatorId, "operator id");
 slug_id!(
+    /// A credential that the sites of one account share.
+    SharedId, "shared credential id");
+slug_id!(
     /// The name of a credential slot in a connector's manifest.
     SlotName, "slot name");
 

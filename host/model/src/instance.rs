@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
-use crate::id::{AccountId, ConnectorId, InstanceId, Place, SlotName};
+use crate::id::{AccountId, ConnectorId, InstanceId, Place, SharedId, SlotName};
 use crate::mapping::FieldMapping;
 use crate::scope::Scope;
 use crate::time::Timestamp;
@@ -83,6 +83,18 @@ pub struct CredentialRef {
     pub fingerprint: String,
     /// When it was given.
     pub set_at: Timestamp,
+    /// The account's credential that it is, when it is not the instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedRef>,
+}
+
+/// Which shared credential of which account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SharedRef {
+    /// The account.
+    pub account: AccountId,
+    /// The credential.
+    pub id: SharedId,
 }
 
 /// What an instance is doing.

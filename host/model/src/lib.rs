@@ -15,9 +15,10 @@ pub mod time;
 pub use event::{CaptureEvent, EventError, Surface, SurfaceKind};
 pub use failure::{Choice, DownstreamAccount, Failure, FailureClass, Fault, Finding, LogLine, Outcome, Verdict};
 pub use id::{
-    AccountId, ConnectorId, Environment, EventId, IdError, InstanceId, OperatorId, Place, Sequence, SiteId, SlotName,
+    AccountId, ConnectorId, Environment, EventId, IdError, InstanceId, OperatorId, Place, Sequence, SharedId, SiteId,
+    SlotName,
 };
-pub use instance::{ConnectorInstance, CredentialRef, InstanceState, Order, PauseCause};
+pub use instance::{ConnectorInstance, CredentialRef, InstanceState, Order, PauseCause, SharedRef};
 pub use mapping::{FieldMapping, MappingSource};
 pub use scope::Scope;
 pub use seam::{Clock, Entropy, EntropyError, SystemClock, SystemEntropy};

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     /// Looks at the store, backs it up and restores it.
     #[command(subcommand)]
     Store(StoreCommand),
-    /// Makes vault keys.
+    /// Makes vault keys, shows which keys are in use, and rotates them.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Makes the platform's token.
@@ -108,6 +108,20 @@ pub(crate) enum StoreCommand {
 pub(crate) enum KeysCommand {
     /// Makes a vault key. An existing file is refused: sealed data needs the key it was sealed with.
     Generate(OutFile),
+    /// Shows by site which vault key and data keys are in use, and how many records are under each. The host may run.
+    Status(ConfigFile),
+    /// Begins new data keys, and seals what is under earlier ones anew. The host may run, and goes on meanwhile.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// One site; every site and account when absent.
+        #[arg(long, value_name = "SITE")]
+        site: Option<SiteId>,
+    },
+    /// Wraps data keys under the present vault key, so that the one before it is not needed any more. The host may run.
+    ///
+    /// First generate a key, make it vault.key_file and the one before it vault.previous_key_file, and start the host.
+    Rewrap(ConfigFile),
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,6 +161,10 @@ mod tests {
             "store export --config f",
             "store export --config f --out o",
             "keys generate --out f",
+            "keys status --config f",
+            "keys rotate --config f",
+            "keys rotate --config f --site acme",
+            "keys rewrap --config f",
             "token generate --out f",
         ] {
             let words = std::iter::once("sgen-host").chain(line.split(' '));

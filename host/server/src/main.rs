@@ -7,9 +7,12 @@ mod backup_client;
 mod cli;
 mod commands;
 mod config;
+mod host_client;
+mod key_commands;
 mod listen;
 mod logging;
 mod process;
+mod progress;
 mod releases;
 mod secrets;
 mod serve;
@@ -55,7 +58,12 @@ fn run(command: Command) -> anyhow::Result<()> {
             StoreCommand::Restore { config, from } => store_commands::restore(&config.config, &from),
             StoreCommand::Export { config, out } => store_commands::export(&config.config, out.as_deref()),
         },
-        Command::Keys(KeysCommand::Generate(file)) => commands::generate_key(&file.out),
+        Command::Keys(command) => match command {
+            KeysCommand::Generate(file) => commands::generate_key(&file.out),
+            KeysCommand::Status(config) => key_commands::status(&config.config),
+            KeysCommand::Rotate { config, site } => key_commands::rotate(&config.config, site.as_ref()),
+            KeysCommand::Rewrap(config) => key_commands::rewrap(&config.config),
+        },
         Command::Token(TokenCommand::Generate(file)) => commands::generate_platform_token(&file.out),
     }
 }

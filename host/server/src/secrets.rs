@@ -1,4 +1,4 @@
-//! The platform's token: from the environment or from a file that only this user can read.
+//! The platform's token, and the vault's keys: from the environment or from files that only this user can read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -7,13 +7,29 @@ use std::path::Path;
 
 use sgen_api::TokenDigest;
 use sgen_model::SecretBytes;
+use sgen_vault::{KeySource, OuterKeys, VaultError};
 
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError, HandedKeys};
 
 /// The shortest token taken, in bytes. Generated ones have 47.
 const LEAST: usize = 16;
 /// The longest file read, in bytes.
 const FILE_LIMIT: u64 = 4096;
+
+/// The vault key, and the one before it while that one is needed.
+///
+/// # Errors
+/// [`VaultError::NoKey`] and the `Key…` errors, which say what to do.
+pub(crate) fn vault_keys(configured: &config::Vault, handed: HandedKeys) -> Result<OuterKeys, VaultError> {
+    let HandedKeys { credentials_directory, vault_key, previous_vault_key } = handed;
+    let directory = credentials_directory.as_deref();
+    // A key handed over for this start stands for the configured file; a credential of the service manager's for both.
+    let key_file = configured.key_file.as_deref().filter(|_| vault_key.is_none());
+    let present = KeySource::load(directory, key_file, vault_key)?;
+    let previous_file = configured.previous_key_file.as_deref().filter(|_| previous_vault_key.is_none());
+    let previous = KeySource::load_previous(directory, previous_file, previous_vault_key)?;
+    Ok(OuterKeys::new(present, previous))
+}
 
 /// The digest of the platform's token: `handed` by the environment, or read from `file`.
 ///

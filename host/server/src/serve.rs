@@ -13,7 +13,7 @@ use sgen_egress::{Gate, GateConfig, SystemResolver, TcpDialer};
 use sgen_engine::{Engine, EngineConfig};
 use sgen_model::{Clock, Entropy, SystemClock, SystemEntropy};
 use sgen_store::{EmbeddedStore, Options, Store};
-use sgen_vault::{KeySource, Vault};
+use sgen_vault::Vault;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -113,10 +113,8 @@ async fn open(config: &Config, handed: Handed, store: Arc<dyn Store>) -> anyhow:
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let platform_token_digest =
         secrets::platform_token_digest(handed.platform_token, config.access.platform_token_file.as_deref())?;
-    // A key handed over for this start stands for the configured file; a credential of the service manager's for both.
-    let key_file = config.vault.key_file.as_deref().filter(|_| handed.vault_key.is_none());
-    let key = KeySource::load(handed.credentials_directory.as_deref(), key_file, handed.vault_key)?;
-    let vault = Vault::open(Arc::clone(&store), key, &config.deployment, Arc::clone(&entropy)).await?;
+    let keys = secrets::vault_keys(&config.vault, handed.keys)?;
+    let vault = Vault::open(Arc::clone(&store), keys, &config.deployment, Arc::clone(&entropy)).await?;
     let audit = AuditLog::new(Arc::clone(&store), Arc::clone(&clock))?;
     if !config.egress.development_hosts.is_empty() {
         tracing::warn!(hosts = ?config.egress.development_hosts, "development hosts are reached without TLS");

@@ -1,8 +1,6 @@
 //! `store backup`, `store restore` and `store export`.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sgen_model::{Clock as _, SystemClock};
@@ -11,9 +9,8 @@ use sgen_store::{BackupSummary, EmbeddedStore, RestoreProgress, Store as _, Stor
 use crate::backup_client;
 use crate::commands::{open_existing, open_store, options, print, write_out};
 use crate::config::{Config, Environment};
-
-/// How often long work tells how far it is.
-const PERIOD: Duration = Duration::from_secs(1);
+use crate::host_client;
+use crate::progress::Progress;
 
 /// `store backup`: of the store's folder, or of the host that has it open.
 pub(crate) fn back_up(file: &Path, out: &Path) -> anyhow::Result<()> {
@@ -27,9 +24,9 @@ pub(crate) fn back_up(file: &Path, out: &Path) -> anyhow::Result<()> {
         }
         Ok(None) => anyhow::bail!("there is no store in {}; look at store.path in {}", path.display(), file.display()),
         Err(StoreError::Locked { .. }) => {
-            let (address, token) = backup_client::host_of(&config, handed.platform_token)?;
+            let (address, token) = host_client::host_of(&config, handed.platform_token)?;
             let mut progress = Progress::new();
-            let told = |bytes| progress.tell("received", bytes, None);
+            let told = |bytes| progress.tell_bytes("received", bytes, None);
             let summary = write_backup_file(out, |sink| {
                 backup_client::fetch(address, &token, sink, told).with_context(|| {
                     format!("the store is in use, so the host at {address} was asked for the backup, which failed")
@@ -52,9 +49,9 @@ pub(crate) fn restore(file: &Path, from: &Path) -> anyhow::Result<()> {
     let whole = std::fs::metadata(from).map(|data| data.len()).ok();
     let mut progress = Progress::new();
     let restored = EmbeddedStore::restore(&path, from, &options(), &mut |step| match step {
-        RestoreProgress::Verifying(bytes) => progress.tell("verifying the backup:", bytes, whole),
-        RestoreProgress::Making(bytes) => progress.tell("making the store:", bytes, whole),
-        RestoreProgress::Checking => progress.tell("reading the store back after", whole.unwrap_or(0), None),
+        RestoreProgress::Verifying(bytes) => progress.tell_bytes("verifying the backup:", bytes, whole),
+        RestoreProgress::Making(bytes) => progress.tell_bytes("making the store:", bytes, whole),
+        RestoreProgress::Checking => progress.tell_bytes("reading the store back after", whole.unwrap_or(0), None),
     })?;
     let mut text = String::new();
     for (keyspace, entries, bytes) in restored.report.keyspaces.iter().filter(|(_, entries, _)| *entries > 0) {
@@ -99,26 +96,4 @@ fn describe(out: &Path, summary: &BackupSummary) -> String {
         summary.created,
         summary.host
     )
-}
-
-/// Tells how far long work is: on standard error, when somebody looks at it, once a second.
-struct Progress {
-    told: Instant,
-    watched: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { told: Instant::now(), watched: std::io::stderr().is_terminal() }
-    }
-
-    fn tell(&mut self, what: &str, bytes: u64, of: Option<u64>) {
-        if !self.watched || self.told.elapsed() < PERIOD {
-            return;
-        }
-        self.told = Instant::now();
-        let of = of.map(|of| format!(" of {}", of / 1_000_000)).unwrap_or_default();
-        // Nothing depends on its being read.
-        let _ = writeln!(std::io::stderr().lock(), "{what} {}{of} MB", bytes / 1_000_000);
-    }
 }

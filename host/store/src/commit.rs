@@ -22,10 +22,20 @@ pub struct Op {
     pub absent: bool,
 }
 
+/// A write that takes effect only over the value that it was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exchange {
+    keyspace: Keyspace,
+    key: Vec<u8>,
+    expected: Vec<u8>,
+    value: Vec<u8>,
+}
+
 /// Writes that take effect together. A later write to the same key wins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
     ops: Vec<Op>,
+    exchanges: Vec<Exchange>,
 }
 
 impl Commit {
@@ -60,16 +70,33 @@ impl Commit {
         self
     }
 
+    /// Writes `value` only if what is stored when the commit takes effect is `expected`; otherwise nothing is written there,
+    /// and the rest of the commit stands. For whoever rewrites records that others change and delete meanwhile.
+    ///
+    /// It is judged by what was stored before this commit, whose other writes come first.
+    pub fn exchange(
+        &mut self,
+        keyspace: Keyspace,
+        key: impl Into<Vec<u8>>,
+        expected: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> &mut Self {
+        let (key, expected, value) = (key.into(), expected.into(), value.into());
+        self.exchanges.push(Exchange { keyspace, key, expected, value });
+        self
+    }
+
     /// Adds another commit's writes after this one's.
     pub fn extend(&mut self, other: Self) -> &mut Self {
         self.ops.extend(other.ops);
+        self.exchanges.extend(other.exchanges);
         self
     }
 
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.ops.is_empty() && self.exchanges.is_empty()
     }
 
     /// Whether anything is written in a keyspace.
@@ -78,7 +105,7 @@ impl Commit {
         self.ops.iter().any(|op| op.keyspace == keyspace)
     }
 
-    /// The writes, in order.
+    /// The unconditional writes, in order.
     #[must_use]
     pub fn into_ops(self) -> Vec<Op> {
         self.ops
@@ -88,9 +115,24 @@ impl Commit {
         &self.ops
     }
 
+    pub(crate) fn has_exchanges(&self) -> bool {
+        !self.exchanges.is_empty()
+    }
+
+    /// Makes plain writes of the exchanges whose expected value `stored` answers, and forgets the others.
+    pub(crate) fn settle_exchanges(&mut self, mut stored: impl FnMut(Keyspace, &[u8]) -> Option<Vec<u8>>) {
+        for Exchange { keyspace, key, expected, value } in std::mem::take(&mut self.exchanges) {
+            if stored(keyspace, &key).as_ref() == Some(&expected) {
+                self.ops.push(Op { keyspace, key, value: Some(value), absent: false });
+            }
+        }
+    }
+
     /// The bytes of all keys and values.
     pub(crate) fn weight(&self) -> usize {
-        self.ops.iter().map(|op| op.key.len().saturating_add(op.value.as_ref().map_or(0, Vec::len))).sum()
+        let plain = self.ops.iter().map(|op| op.key.len().saturating_add(op.value.as_ref().map_or(0, Vec::len)));
+        let exchanged = self.exchanges.iter().map(|e| [&e.key, &e.expected, &e.value].map(Vec::len).iter().sum());
+        plain.chain(exchanged).sum()
     }
 
     /// Whether the store would take it. Who keeps count of what was submitted asks before counting.
@@ -98,11 +140,11 @@ impl Commit {
     /// # Errors
     /// [`StoreError::TooLarge`] or [`StoreError::KeyTooLong`].
     pub fn check(&self) -> Result<(), StoreError> {
-        for op in &self.ops {
-            if op.key.len() > Self::KEY_LIMIT {
-                return Err(StoreError::KeyTooLong { size: op.key.len(), limit: Self::KEY_LIMIT });
+        let plain = self.ops.iter().map(|op| (&op.key, op.value.as_ref().map_or(0, Vec::len)));
+        for (key, size) in plain.chain(self.exchanges.iter().map(|e| (&e.key, e.value.len()))) {
+            if key.len() > Self::KEY_LIMIT {
+                return Err(StoreError::KeyTooLong { size: key.len(), limit: Self::KEY_LIMIT });
             }
-            let size = op.value.as_ref().map_or(0, Vec::len);
             if size > Self::VALUE_LIMIT {
                 return Err(StoreError::TooLarge { size, limit: Self::VALUE_LIMIT });
             }

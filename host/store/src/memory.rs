@@ -62,7 +62,7 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn submit(&self, commit: Commit) -> Ticket {
+    fn submit(&self, mut commit: Commit) -> Ticket {
         if let Some(reason) = self.failure.borrow().clone() {
             return Ticket::ready(Err(StoreError::Failed(reason)));
         }
@@ -70,6 +70,7 @@ impl Store for MemoryStore {
             return Ticket::ready(Err(error));
         }
         let mut map = self.map();
+        commit.settle_exchanges(|keyspace, key| map.get(&(keyspace, key.to_vec())).cloned());
         for op in commit.into_ops() {
             match op.value {
                 Some(value) => map.insert((op.keyspace, op.key), value),

@@ -40,6 +40,34 @@ fn a_later_write_wins_within_a_commit_and_across_commits() {
 }
 
 #[test]
+fn an_exchange_writes_only_over_the_value_that_it_was_made_from() {
+    each_engine(|store| {
+        let exchange = |commit: &mut Commit, key: &str, expected: &[u8], value: &[u8]| {
+            commit.exchange(Keyspace::Log, key, expected, value);
+        };
+        put(store, "same", &[1; 9000]);
+        put(store, "changed", b"old");
+        put(store, "deleted", b"old");
+        // Submitted together, so that an engine that groups commits has to look into the group.
+        let (mut others, mut commit) = (Commit::new(), Commit::new());
+        others.put(Keyspace::Log, "changed", "new").delete(Keyspace::Log, "deleted");
+        for key in ["changed", "deleted"] {
+            exchange(&mut commit, key, b"old", b"exchanged");
+        }
+        exchange(&mut commit, "same", &[1; 9000], &[2; 9000]);
+        exchange(&mut commit, "never", b"", b"exchanged");
+        commit.put(Keyspace::Log, "plain", "written");
+        let tickets = [store.submit(others), store.submit(commit)];
+        tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
+        let get = |key: &str| store.get(Keyspace::Log, key.as_bytes()).unwrap();
+        assert_eq!(get("same").unwrap(), [2; 9000]);
+        assert_eq!(get("changed").unwrap(), b"new");
+        assert_eq!((get("deleted"), get("never")), (None, None));
+        assert_eq!(get("plain").unwrap(), b"written");
+    });
+}
+
+#[test]
 fn keyspaces_are_apart_and_scans_respect_prefix_from_and_limit() {
     each_engine(|store| {
         for key in ["a/1", "a/2", "a/3", "b/1"] {

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 /// The format written today.
 const FORMAT: u8 = 1;
-const KEY_TAG: usize = 4;
+/// The length of a key's tag, in bytes.
+pub(crate) const KEY_TAG: usize = 4;
 const SALT: usize = 32;
 const HEAD: usize = 1 + KEY_TAG + SALT;
 
@@ -79,6 +80,11 @@ impl Sealer {
         &self.id
     }
 
+    /// The beginning of the key's id, which every record sealed under it bears.
+    pub(crate) fn tag(&self) -> [u8; KEY_TAG] {
+        self.tag
+    }
+
     pub(crate) fn seal(&self, bound: Bound<'_>, plaintext: &[u8]) -> Result<Vec<u8>, EntropyError> {
         let mut salt = [0; SALT];
         self.entropy.fill(&mut salt)?;
@@ -131,6 +137,13 @@ impl Sealer {
         push(&mut data, &bound.version.to_be_bytes());
         data
     }
+}
+
+/// The tag of the key that a record was sealed under; nothing when it is no sealed record.
+pub(crate) fn tag_of(record: &[u8]) -> Option<[u8; KEY_TAG]> {
+    let (format, rest) = record.split_first()?;
+    let tag = rest.first_chunk::<KEY_TAG>()?;
+    (*format == FORMAT && record.len() >= OVERHEAD).then_some(*tag)
 }
 
 /// Derives bytes from a key for one purpose.

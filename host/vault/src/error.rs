@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sgen_model::{EntropyError, Fault, InstanceId, SiteId, SlotName};
+use sgen_model::{AccountId, EntropyError, Fault, InstanceId, SharedId, SiteId, SlotName};
 use sgen_store::StoreError;
 
 /// A failure of the vault.
@@ -68,6 +68,16 @@ pub enum VaultError {
         /// The id of the key that was given.
         found: String,
     },
+    /// A second outer key is in use, and it was not given.
+    #[error(
+        "the store still has keys wrapped under vault key {missing}, and only {found} was given. Give key {missing} too, as vault.previous_key_file, until `sgen-host keys rewrap` has ended; nothing was changed"
+    )]
+    KeyMissing {
+        /// The id of the key that is missing.
+        missing: String,
+        /// The ids of the keys that were given.
+        found: String,
+    },
     /// The store belongs to another deployment.
     #[error(
         "the store was sealed for deployment {expected:?}, and this host is configured as {found:?}. Correct `deployment`, or point the host at its own store"
@@ -103,6 +113,25 @@ pub enum VaultError {
         /// The site.
         site: SiteId,
     },
+    /// The account has no data key.
+    #[error("account {account} has no data key: it has no shared credentials")]
+    UnknownAccount {
+        /// The account.
+        account: AccountId,
+    },
+    /// So many data keys of one owner are kept that no other is begun.
+    #[error(
+        "{owner} has {count} data keys already: records under the older ones are still being sealed anew, or the host has to be started again so that they can be removed"
+    )]
+    TooManyKeys {
+        /// Whose they are.
+        owner: String,
+        /// How many.
+        count: usize,
+    },
+    /// A change of keys cannot be recorded in the audit log, so it was not made.
+    #[error("the change of keys cannot be recorded: {0}")]
+    Unrecorded(String),
     /// The site's data key was destroyed.
     #[error("site {site} was erased and its key destroyed; nothing of it can be read, and its id is not used again")]
     SiteDestroyed {
@@ -131,6 +160,24 @@ pub enum VaultError {
         /// The most accepted.
         most: usize,
     },
+    /// There is no shared credential of that version.
+    #[error("the account has no such shared credential of version {version}; give the credential again")]
+    SharedMissing {
+        /// The version referred to.
+        version: u32,
+    },
+    /// A shared credential that is too short to be told from ordinary text, or too long.
+    #[error("the shared credential {id} has {length} bytes; {least} to {most} are accepted")]
+    SharedLength {
+        /// The credential.
+        id: SharedId,
+        /// Its bytes.
+        length: usize,
+        /// The fewest accepted.
+        least: usize,
+        /// The most accepted.
+        most: usize,
+    },
     /// Versions count from 1.
     #[error("a credential's version counts from 1")]
     CredentialVersion,
@@ -147,7 +194,10 @@ impl VaultError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::CredentialMissing { .. } | Self::CredentialLength { .. } => Fault::Operator,
+            Self::CredentialMissing { .. }
+            | Self::CredentialLength { .. }
+            | Self::SharedMissing { .. }
+            | Self::SharedLength { .. } => Fault::Operator,
             _ => Fault::Platform,
         }
     }

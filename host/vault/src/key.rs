@@ -17,6 +17,8 @@ pub const KEY_BYTES: usize = 32;
 
 /// The name of the key in a service's credentials directory (systemd: `LoadCredential=sgen-key:…`).
 const CREDENTIAL_NAME: &str = "sgen-key";
+/// The name of the key before it, while data keys are being rewrapped.
+const PREVIOUS_NAME: &str = "sgen-key-previous";
 
 /// More than any accepted form; a larger file is something else.
 const LARGEST_FILE: u64 = 1024;
@@ -55,34 +57,54 @@ impl KeySource {
         key_file: Option<&Path>,
         inline: Option<SecretBytes>,
     ) -> Result<OuterKey, VaultError> {
-        if let Some(directory) = credentials_directory {
-            let path = directory.join(CREDENTIAL_NAME);
-            match File::open(&path) {
-                Ok(file) => return read(file, &path),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(unreadable(&path, &error)),
-            }
-        }
-        if let Some(path) = key_file {
-            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-            // Of the opened file, so that nobody can exchange it between the check and the reading.
-            let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
-            let mode = metadata.mode() & 0o7777;
-            if mode & 0o177 != 0 {
-                return Err(VaultError::KeyPermissions { path: path.to_owned(), mode });
-            }
-            let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-            if owner != user {
-                return Err(VaultError::KeyOwner { path: path.to_owned(), owner, user });
-            }
-            return read(file, path);
-        }
-        match inline {
-            Some(text) => decode_text(text.expose())
-                .ok_or_else(|| VaultError::KeyMalformed { origin: "the configuration".to_owned() }),
-            None => Err(VaultError::NoKey),
+        find(CREDENTIAL_NAME, credentials_directory, key_file, inline)?.ok_or(VaultError::NoKey)
+    }
+
+    /// The key before the present one, when there is one: looked for as [`KeySource::load`] does, under the name
+    /// `sgen-key-previous` in `credentials_directory`.
+    ///
+    /// # Errors
+    /// The `Key…` errors, each of which says what to do.
+    pub fn load_previous(
+        credentials_directory: Option<&Path>,
+        key_file: Option<&Path>,
+        inline: Option<SecretBytes>,
+    ) -> Result<Option<OuterKey>, VaultError> {
+        find(PREVIOUS_NAME, credentials_directory, key_file, inline)
+    }
+}
+
+fn find(
+    name: &str,
+    credentials_directory: Option<&Path>,
+    key_file: Option<&Path>,
+    inline: Option<SecretBytes>,
+) -> Result<Option<OuterKey>, VaultError> {
+    if let Some(directory) = credentials_directory {
+        let path = directory.join(name);
+        match File::open(&path) {
+            Ok(file) => return read(file, &path).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&path, &error)),
         }
     }
+    if let Some(path) = key_file {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        // Of the opened file, so that nobody can exchange it between the check and the reading.
+        let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o177 != 0 {
+            return Err(VaultError::KeyPermissions { path: path.to_owned(), mode });
+        }
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != user {
+            return Err(VaultError::KeyOwner { path: path.to_owned(), owner, user });
+        }
+        return read(file, path).map(Some);
+    }
+    let Some(text) = inline else { return Ok(None) };
+    let malformed = || VaultError::KeyMalformed { origin: "the configuration".to_owned() };
+    decode_text(text.expose()).map(Some).ok_or_else(malformed)
 }
 
 /// Makes a new key file, in hex, with mode 0600. An existing file is never touched.
@@ -182,6 +204,24 @@ mod tests {
         let missing = error(KeySource::load(None, Some(&root.join("none")), inline()));
         assert!(matches!(missing, VaultError::KeyUnreadable { .. }));
         assert!(matches!(error(KeySource::load(None, None, None)), VaultError::NoKey));
+    }
+
+    #[test]
+    fn the_previous_key_has_the_same_sources_and_may_be_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let own = file(root, "own", 0o600, &[2; 32]);
+        let found = |directory, file, inline: Option<&str>| {
+            let inline = inline.map(|text| SecretBytes::from(text.to_owned()));
+            KeySource::load_previous(directory, file, inline).map(|key| key.map(|key| *key.into_bytes()))
+        };
+        file(root, "sgen-key", 0o440, &[9; 32]);
+        assert_eq!(found(Some(root), None, None).unwrap(), None, "the present key is not the previous one");
+        assert_eq!(found(Some(root), Some(&own), None).unwrap(), Some([2; 32]));
+        assert_eq!(found(None, None, Some(&"03".repeat(32))).unwrap(), Some([3; 32]));
+        file(root, "sgen-key-previous", 0o440, &[1; 32]);
+        assert_eq!(found(Some(root), Some(&own), None).unwrap(), Some([1; 32]));
+        assert!(matches!(found(None, Some(&root.join("none")), None), Err(VaultError::KeyUnreadable { .. })));
     }
 
     #[test]

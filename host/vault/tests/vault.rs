@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sgen_model::{
-    CredentialRef, Environment, InstanceId, Place, SecretBytes, SiteId, SlotName, SystemEntropy, Timestamp,
+    CredentialRef, Environment, InstanceId, Place, SecretBytes, SharedRef, SiteId, SlotName, SystemEntropy, Timestamp,
 };
 use sgen_store::{Commit, Keyspace, MemoryStore, Store};
 use sgen_vault::{OVERLAP, OuterKey, SealContext, Vault, VaultError};
@@ -159,7 +159,8 @@ async fn a_destroyed_site_is_unreadable_for_every_holder_and_its_id_is_spent() {
     let held = vault.site(&site("acme")).unwrap().unwrap();
     let record = held.seal(&context, b"a capture").unwrap();
     let mut commit = Commit::new();
-    vault.destroy_site(&site("acme"), &mut commit).unwrap();
+    let turn = vault.turn().await;
+    vault.destroy_site(&turn, &site("acme"), &mut commit).unwrap();
     assert!(vault.site(&site("acme")).unwrap().is_none(), "from now on, not from the commit on");
     store.submit(commit).await.unwrap();
     assert!(matches!(held.open(&context, &record), Err(VaultError::SiteDestroyed { .. })));
@@ -235,6 +236,10 @@ async fn a_fingerprint_tells_equal_credentials_and_nothing_else() {
     assert_eq!(same.fingerprint, slots[&slot("token")].fingerprint);
     assert_ne!(other.fingerprint, same.fingerprint);
     assert_eq!(same.fingerprint.len(), 16);
+    let of = |purpose: &str, value: &str| vault.fingerprint(purpose, value.as_bytes());
+    assert_eq!(of("account", "42"), of("account", "42"));
+    assert_ne!(of("account", "42"), of("accoun", "t42"));
+    assert_ne!(of("account", "the-first-secret"), same.fingerprint);
     let fresh = Arc::new(MemoryStore::new());
     let elsewhere = open(&fresh, 2, "dev").await.unwrap();
     let mut commit = Commit::new();
@@ -266,6 +271,60 @@ async fn credentials_that_cannot_be_scrubbed_or_counted_are_refused() {
         &mut Commit::new(),
     );
     assert!(matches!(unknown, Err(VaultError::UnknownSite { .. })));
+}
+
+#[tokio::test]
+async fn a_shared_credential_opens_for_its_account_and_id_only_and_survives_the_rotation_of_its_key() {
+    let (store, vault, _) = furnished().await;
+    let shared = |account: &str, id: &str| SharedRef { account: account.parse().unwrap(), id: id.parse().unwrap() };
+    let mut given = None;
+    for (version, text) in [(1, "the-first-shared"), (2, "the-second-shared"), (3, "the-third-shared")] {
+        let mut commit = Commit::new();
+        let sealed = vault.seal_shared(&shared("acme", "crm"), version, &secret(text), NOW, &mut commit);
+        given = Some(sealed.unwrap());
+        store.submit(commit).await.unwrap();
+    }
+    // One more than the one before, for instances that have not gone over yet.
+    let reference = given.unwrap();
+    let open = |vault: &Vault, reference: CredentialRef| {
+        vault.credentials(&place("acme"), &instance("crm-9"), &BTreeMap::from([(slot("token"), reference)]))
+    };
+    let before = CredentialRef { version: 2, ..reference.clone() };
+    for vault in [vault.clone(), open_again(&store).await] {
+        let opened = open(&vault, reference.clone()).unwrap();
+        let token = opened.get(&slot("token")).unwrap();
+        assert_eq!(token.current().expose(), b"the-third-shared");
+        assert_eq!(token.previous().unwrap().secret.expose(), b"the-second-shared");
+        let opened = open(&vault, before.clone()).unwrap();
+        assert_eq!(opened.get(&slot("token")).unwrap().current().expose(), b"the-second-shared");
+        let first = CredentialRef { version: 1, ..reference.clone() };
+        assert!(matches!(open(&vault, first), Err(VaultError::CredentialMissing { version: 1, .. })));
+    }
+    // Another account, or another credential of the account: with its record in the place of the other's.
+    let mut commit = Commit::new();
+    vault.seal_shared(&shared("other", "crm"), 1, &secret("the-secret-of-other"), NOW, &mut commit).unwrap();
+    for (key, value) in store.scan(Keyspace::Credential, b"@acme/", b"@acme/crm/0000000003", 9).unwrap() {
+        let key = String::from_utf8(key).unwrap();
+        for to in ["@other/crm/0000000003", "@acme/crm2/0000000003", "@acme/crm/0000000004"] {
+            commit.put(Keyspace::Credential, key.replace(&key, to), value.clone());
+        }
+    }
+    store.submit(commit).await.unwrap();
+    for (of, version) in [(shared("other", "crm"), 3), (shared("acme", "crm2"), 3), (shared("acme", "crm"), 4)] {
+        let moved = CredentialRef { version, shared: Some(of), ..reference.clone() };
+        assert!(matches!(open(&vault, moved), Err(VaultError::Unopenable { .. })));
+    }
+    let mut commit = Commit::new();
+    let short = vault.seal_shared(&shared("acme", "crm"), 4, &secret("short"), NOW, &mut commit);
+    assert!(matches!(short, Err(VaultError::SharedLength { length: 5, .. })));
+    vault.delete_shared(&shared("acme", "crm"), &mut commit).unwrap();
+    store.submit(commit).await.unwrap();
+    assert!(matches!(open(&vault, reference), Err(VaultError::CredentialMissing { .. })));
+    assert!(!store.scan(Keyspace::Credential, b"", b"@other/", 9).unwrap().is_empty());
+}
+
+async fn open_again(store: &Arc<MemoryStore>) -> Arc<Vault> {
+    open(store, 1, "dev").await.unwrap()
 }
 
 #[tokio::test]

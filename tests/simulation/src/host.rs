@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
 use sgen_audit::{Actor, AuditLog};
-use sgen_delivery::{DeliveryConfig, NewInstance, Parts, Runtime};
+use sgen_delivery::{DeliveryConfig, NewInstance, OtherEnvironment, Parts, Runtime};
 use sgen_egress::{Gate, GateConfig, TlsTrust};
 use sgen_engine::Engine;
 use sgen_model::{
@@ -162,5 +162,7 @@ pub(crate) fn instance(
         // Every third one is asked to keep what concerns one person in order.
         order: if index.is_multiple_of(3) { Order::Key("person".to_owned()) } else { Order::None },
         credentials: BTreeMap::from([(slot()?, secret)]),
+        shared: BTreeMap::new(),
+        other_environment: OtherEnvironment::Refused,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
-use sgen_delivery::{EnableFrom, InstanceChange};
+use sgen_delivery::{EnableFrom, InstanceChange, OtherEnvironment};
 use sgen_engine::Engine;
 use sgen_model::{CaptureEvent, Clock as _, EventId, FailureClass, InstanceId, InstanceState};
 use sgen_store::{MemoryStore, Store};
@@ -252,7 +252,8 @@ impl Simulation {
         books.audited.push("credentials-rotated");
         let secret = if another { books.downstream.issue() } else { books.downstream.secret() };
         let id = books.id.clone();
-        self.host()?.runtime.rotate(&host::operator()?, &id, &host::slot()?, secret).await?;
+        let (operator, slot) = (host::operator()?, host::slot()?);
+        self.host()?.runtime.rotate(&operator, &id, &slot, secret, OtherEnvironment::Refused).await?;
         Ok(())
     }
 

@@ -64,6 +64,11 @@ impl LaneHandle {
         self.stop.send_replace(true);
     }
 
+    /// Resolves once the lane has ended and writes nothing more.
+    pub(crate) async fn ended(&self) {
+        self.orders.closed().await;
+    }
+
     pub(crate) fn view(&self) -> View {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

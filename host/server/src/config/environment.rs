@@ -19,6 +19,7 @@ const SECTIONS: [&str; 9] = ["SERVER", "STORE", "CATALOG", "VAULT", "ACCESS", "E
 /// The only keys whose values are not plain texts.
 const STRUCTURED: [&str; 3] = ["EGRESS__DEVELOPMENT_HOSTS", "EGRESS__BASE_OVERRIDES", "SERVER__STOP_GRACE_SECONDS"];
 const VAULT_KEY: &str = "VAULT__KEY";
+const PREVIOUS_VAULT_KEY: &str = "VAULT__PREVIOUS_KEY";
 const PLATFORM_TOKEN: &str = "ACCESS__PLATFORM_TOKEN";
 /// Where systemd puts credentials (systemd.exec(5), `LoadCredential=`).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
@@ -26,9 +27,16 @@ const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// Secrets and places that the environment hands over. Taken out before anything looks at the rest.
 #[derive(Default)]
 pub(crate) struct Handed {
+    pub(crate) keys: HandedKeys,
+    pub(crate) platform_token: Option<SecretBytes>,
+}
+
+/// What is handed over of the vault's keys.
+#[derive(Default)]
+pub(crate) struct HandedKeys {
     pub(crate) credentials_directory: Option<PathBuf>,
     pub(crate) vault_key: Option<SecretBytes>,
-    pub(crate) platform_token: Option<SecretBytes>,
+    pub(crate) previous_vault_key: Option<SecretBytes>,
 }
 
 /// The overrides, by name without the prefix.
@@ -45,13 +53,14 @@ impl Environment {
         for (name, value) in variables {
             let Ok(name) = name.into_string() else { continue };
             if name == CREDENTIALS_DIRECTORY {
-                handed.credentials_directory = Some(PathBuf::from(value));
+                handed.keys.credentials_directory = Some(PathBuf::from(value));
                 continue;
             }
             let Some(key) = name.strip_prefix(PREFIX) else { continue };
             match (key, value.into_string()) {
                 (_, Err(_)) => environment.malformed.push(format!("{name}: the value is not UTF-8")),
-                (VAULT_KEY, Ok(secret)) => handed.vault_key = Some(SecretBytes::from(secret)),
+                (VAULT_KEY, Ok(secret)) => handed.keys.vault_key = Some(SecretBytes::from(secret)),
+                (PREVIOUS_VAULT_KEY, Ok(secret)) => handed.keys.previous_vault_key = Some(SecretBytes::from(secret)),
                 (PLATFORM_TOKEN, Ok(secret)) => handed.platform_token = Some(SecretBytes::from(secret)),
                 (key, Ok(value)) if key == "DEPLOYMENT" || key.contains(SEPARATOR) => {
                     environment.overrides.insert(key.to_owned(), value);

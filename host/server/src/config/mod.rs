@@ -16,7 +16,7 @@ use figment::providers::{Format as _, Toml};
 use serde::Deserialize;
 use sgen_delivery::{EventRetention, JournalRetention};
 
-pub(crate) use environment::{Environment, Handed};
+pub(crate) use environment::{Environment, Handed, HandedKeys};
 pub(crate) use explain::ConfigError;
 
 /// The whole configuration. `sgen-host.example.toml` documents every key for the person who writes one.
@@ -80,6 +80,7 @@ pub(crate) struct CatalogPlace {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Vault {
     pub(crate) key_file: Option<PathBuf>,
+    pub(crate) previous_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -110,15 +110,19 @@ fn a_missing_file_says_how_to_give_one() {
 fn secrets_are_handed_over_beside_the_configuration_and_are_in_no_error() {
     let variables = [
         ("SGEN_VAULT__KEY", "98765432100"),
+        ("SGEN_VAULT__PREVIOUS_KEY", "01234567899"),
         ("SGEN_ACCESS__PLATFORM_TOKEN", "98765432100"),
         ("CREDENTIALS_DIRECTORY", "/run/credentials/x"),
     ];
     let (environment, handed) =
         Environment::read(variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
-    assert_eq!(handed.vault_key.unwrap().expose(), b"98765432100");
+    assert_eq!(handed.keys.vault_key.unwrap().expose(), b"98765432100");
+    assert_eq!(handed.keys.previous_vault_key.unwrap().expose(), b"01234567899");
     assert_eq!(handed.platform_token.unwrap().expose(), b"98765432100");
-    assert_eq!(handed.credentials_directory.unwrap(), Path::new("/run/credentials/x"));
-    assert!(!format!("{environment:?}").contains("98765432100"));
+    assert_eq!(handed.keys.credentials_directory.unwrap(), Path::new("/run/credentials/x"));
+    for secret in ["98765432100", "01234567899"] {
+        assert!(!format!("{environment:?}").contains(secret));
+    }
     let error = read("[vault]\nkey_file = 98765432100", &[]).unwrap_err();
     assert!(!error.contains("98765432100"), "{error}");
 }

@@ -203,7 +203,7 @@ impl<F: FnMut(&Writer)> Run<F> {
             }
         }
         self.busy = commits.len() >= BUSY;
-        let result = self.healthy().and_then(|()| self.write(&commits));
+        let result = self.healthy().and_then(|()| self.write(&mut commits));
         self.note(&result);
         for answer in answers {
             // The one who asked may have gone; the commit stands all the same.
@@ -212,9 +212,14 @@ impl<F: FnMut(&Writer)> Run<F> {
         next
     }
 
-    fn write(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+    fn write(&mut self, commits: &mut [Commit]) -> Result<(), StoreError> {
         let writer = self.writer.as_mut().ok_or(StoreError::Closed)?;
-        for commit in commits {
+        for commit in commits.iter_mut() {
+            if commit.has_exchanges() {
+                writer.settle()?;
+                // A damaged record is not the one that was read: it stays as it is.
+                commit.settle_exchanges(|keyspace, key| writer.reader().get(keyspace, key).ok().flatten());
+            }
             writer.add(commit.ops())?;
         }
         writer.sync()?;

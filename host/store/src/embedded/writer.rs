@@ -117,6 +117,11 @@ impl Writer {
         if self.ops >= BATCH_OPS || self.bytes >= BATCH_BYTES { self.apply() } else { Ok(()) }
     }
 
+    /// Lets what was added so far be read.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+        if self.ops > 0 { self.apply() } else { Ok(()) }
+    }
+
     fn apply(&mut self) -> Result<(), StoreError> {
         (self.ops, self.bytes) = (0, 0);
         self.fresh.clear();
@@ -126,9 +131,7 @@ impl Writer {
     /// Makes everything that was added durable.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         let _call = self.watch.call();
-        if self.ops > 0 {
-            self.apply()?;
-        }
+        self.settle()?;
         self.db.flush().map_err(|e| failed(&e))?;
         // The engine's flush is no fsync on Linux.
         self.file.sync_data().map_err(|e| failed(&e))
