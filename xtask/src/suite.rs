@@ -9,10 +9,11 @@ use crate::{cargo, guests, paths, release, toolchain};
 
 /// The proofs that are run with the tests, with their program; `cargo xtask prove NAME` runs each at any size. The seeds of
 /// the simulation are always the same ones, so that a failure is one of the change.
-const PROOFS: [(&str, &[&str]); 3] = [
-    ("sgen-simulation", &["--seeds", "800"]),
+const PROOFS: [(&str, &[&str]); 4] = [
+    ("sgen-simulation", &["--seeds", "2000"]),
     ("sgen-prove", &["crash", "--rounds", "300"]),
     ("sgen-prove", &["syscalls"]),
+    ("sgen-prove", &["faults"]),
 ];
 
 /// All tests. Ends at the first failure, with the name of the step.
