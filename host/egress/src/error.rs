@@ -83,7 +83,9 @@ pub struct SendError {
 }
 
 impl SendError {
-    pub(crate) fn new(kind: SendErrorKind, message: impl Into<String>) -> Self {
+    /// An error of a class. The message must hold no secret.
+    #[must_use]
+    pub fn new(kind: SendErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }
