@@ -124,7 +124,8 @@ impl Runtime {
             }
         }
         for (slot, declared) in &manifest.credentials {
-            if !credentials.keys().any(|given| given.as_str() == slot)
+            if declared.is_entered()
+                && !credentials.keys().any(|given| given.as_str() == slot)
                 && !problems.iter().any(|p| p.field == format!("credentials.{slot}"))
             {
                 let message = format!("{:?} is required", declared.title);
@@ -316,7 +317,7 @@ impl Runtime {
     }
 
     /// Writes a changed instance with its audit record, and hands it to its lane once that is durable.
-    async fn store_change(
+    pub(crate) async fn store_change(
         self: &Arc<Self>,
         actor: &Actor,
         active: &ActiveCatalog,
@@ -372,7 +373,7 @@ impl Runtime {
     }
 }
 
-fn entry<'a>(active: &'a ActiveCatalog, connector: &ConnectorId) -> Result<&'a ActiveEntry, DeliveryError> {
+pub(crate) fn entry<'a>(active: &'a ActiveCatalog, connector: &ConnectorId) -> Result<&'a ActiveEntry, DeliveryError> {
     active.entries.get(connector).ok_or_else(|| DeliveryError::UnknownConnector(connector.clone()))
 }
 

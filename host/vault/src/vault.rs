@@ -3,6 +3,8 @@
 //! It never submits a commit of its own after opening: whoever changes state owns the commit, so that the change and its
 //! audit record are one.
 
+mod grants;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -203,9 +205,7 @@ impl Vault {
                 commit.delete(Keyspace::Credential, old);
             }
         }
-        let digest = hmac::sign(&self.fingerprint, secret.expose());
-        let fingerprint = hex::encode(digest.as_ref().get(..8).unwrap_or_default());
-        Ok(CredentialRef { version, fingerprint, set_at: now })
+        Ok(CredentialRef { version, fingerprint: self.fingerprint(secret.expose()), set_at: now })
     }
 
     /// Opens the credentials that an instance refers to, exactly in the versions it refers to.
