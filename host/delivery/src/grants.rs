@@ -73,7 +73,7 @@ pub(crate) fn entered(
     instance: &ConnectorInstance,
 ) -> Result<Credentials, VaultError> {
     let is_entered =
-        |slot: &SlotName| manifest.credentials.get(slot.as_str()).is_none_or(|declared| declared.is_entered());
+        |slot: &SlotName| manifest.credentials.get(slot.as_str()).is_some_and(manifest::CredentialSlot::is_entered);
     let given = instance.credentials.iter().filter(|(slot, _)| is_entered(slot));
     let given: BTreeMap<_, _> = given.map(|(slot, reference)| (slot.clone(), reference.clone())).collect();
     vault.credentials(&instance.place, &instance.id, &given)

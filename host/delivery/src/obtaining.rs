@@ -84,7 +84,9 @@ fn means(grant: TokenGrant, audience: String, secret: &SecretBytes) -> Result<Me
     Ok(match grant {
         TokenGrant::AuthorizationCode => Means::Grant(Client::parse(secret)?),
         TokenGrant::ClientCredentials => Means::ClientCredentials(Client::parse(secret)?),
-        TokenGrant::ServiceAccount => Means::ServiceAccount { account: ServiceAccount::parse(secret)?, audience },
+        TokenGrant::ServiceAccount => {
+            Means::ServiceAccount { account: Box::new(ServiceAccount::parse(secret)?), audience }
+        }
     })
 }
 

@@ -32,7 +32,7 @@ pub enum Means {
     /// A service account's signature (RFC 7523).
     ServiceAccount {
         /// The account.
-        account: ServiceAccount,
+        account: Box<ServiceAccount>,
         /// Whom its assertions are for.
         audience: String,
     },

@@ -3,6 +3,8 @@
 //! A renewal runs on a task of its own and one at a time: whoever waits for it may be given up, and a rotating refresh token
 //! must not be lost with them.
 
+mod change;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -12,12 +14,10 @@ use sgen_audit::{Action, Actor, Draft};
 use sgen_egress::{AccessToken, LiveScrubber, SendError, SendErrorKind, TokenSource};
 use sgen_model::Timestamp;
 use sgen_store::Commit;
-use tokio::sync::OwnedMutexGuard;
 use zeroize::Zeroizing;
 
-use crate::answer::{Obtained, Refusal};
+use crate::answer::Refusal;
 use crate::client::Client;
-use crate::consent::Pending;
 use crate::error::TokenError;
 use crate::exchange::Exchange;
 use crate::forms::JWT_BEARER;
@@ -25,6 +25,8 @@ use crate::policy::{self, Life, REFUSED_WAIT, SECOND_REFUSAL, State};
 use crate::record::Granted;
 use crate::setup::{Facts, Means, Setup};
 use crate::sources::Rooms;
+
+pub use change::{Change, Connected, Upstream};
 
 /// The tokens of one credential slot of one connector instance.
 pub struct Source {
@@ -287,12 +289,12 @@ impl Source {
     }
 
     fn read(&self, facts: &Facts) -> Result<Option<(u64, Granted)>, TokenError> {
-        let Some((version, bytes)) = self.rooms.vault.grant(&facts.place, &facts.instance, &facts.slot)? else {
+        let Some(kept) = self.rooms.vault.grant(&facts.place, &facts.instance, &facts.slot)? else {
             return Ok(None);
         };
-        let granted =
-            Granted::decode(&bytes).map_err(|reason| TokenError::Record { slot: facts.slot.to_string(), reason })?;
-        Ok(Some((version, granted)))
+        let granted = Granted::decode(&kept.granted)
+            .map_err(|reason| TokenError::Record { slot: facts.slot.to_string(), reason })?;
+        Ok(Some((kept.version, granted)))
     }
 
     /// Writes a grant, with the record of what was done when there is one.
@@ -348,47 +350,6 @@ impl Source {
         self.scrubber.learn(secrets).map_err(|error| TokenError::Unavailable(error.to_string()))
     }
 
-    /// Exchanges the code of a callback. Nothing is kept yet.
-    ///
-    /// # Errors
-    /// [`TokenError::Refused`] when the vendor refuses the code or the client, [`TokenError::Unavailable`] when it does not
-    /// answer.
-    pub async fn connect(&self, pending: &Pending, code: &str) -> Result<Connected, TokenError> {
-        let exchange = self.exchange();
-        let slot = &exchange.setup.facts.slot;
-        if let Means::Unusable(reason) = &exchange.setup.means {
-            return Err(TokenError::Refused(reason.clone()));
-        }
-        let asked_at = self.rooms.clock.now();
-        let pairs = [
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", pending.redirect.as_str()),
-            ("code_verifier", pending.verifier.as_str()),
-        ];
-        let obtained = exchange.ask("", &pairs).await.map_err(|refusal| {
-            let failure = explained(
-                refusal,
-                &format!("the vendor refuses the consent to {slot}"),
-                "the operator must authorise again",
-            );
-            match failure.error {
-                TokenError::Refused(said) => TokenError::Refused(self.scrubber.text(said)),
-                TokenError::Unavailable(said) => TokenError::Unavailable(self.scrubber.text(said)),
-                other => other,
-            }
-        })?;
-        Ok(Connected { obtained, asked_at })
-    }
-
-    /// Waits for the renewal that is under way, if one is, and keeps others from beginning until the change is done or
-    /// dropped.
-    pub async fn change(&self) -> Result<Change, TokenError> {
-        let source = self.me.upgrade().ok_or(TokenError::Stopping)?;
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        Ok(Change { source, _turn: turn, next: None })
-    }
-
     async fn on_a_task(&self, refused: Option<u64>) -> Result<Option<Arc<AccessToken>>, SendError> {
         let stopping = || SendError::new(SendErrorKind::Connect, TokenError::Stopping.to_string());
         let source = self.me.upgrade().ok_or_else(stopping)?;
@@ -413,92 +374,6 @@ impl TokenSource for Source {
 
     fn scrubber(&self) -> &LiveScrubber {
         &self.scrubber
-    }
-}
-
-/// What a vendor handed out for a code.
-pub struct Connected {
-    obtained: Obtained,
-    asked_at: Timestamp,
-}
-
-/// What became of a grant at its vendor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Upstream {
-    /// The vendor has taken it back.
-    Revoked,
-    /// The manifest names no revocation endpoint.
-    NotOffered,
-    /// It may still count there: why.
-    Failed(String),
-}
-
-/// A change of a grant, during which it is not renewed. It takes effect by [`Change::done`], once the commit is on disk.
-pub struct Change {
-    source: Arc<Source>,
-    _turn: OwnedMutexGuard<()>,
-    next: Option<Held>,
-}
-
-impl Change {
-    /// Seals what a vendor handed out into the caller's commit, in the place of everything that the slot held, and answers its
-    /// fingerprint. `consent` is the version of the credential, from 1.
-    ///
-    /// # Errors
-    /// The vault's, or [`TokenError::Unavailable`] when the token cannot be used.
-    pub fn connect(&mut self, connected: Connected, consent: u32, commit: &mut Commit) -> Result<String, TokenError> {
-        let source = &self.source;
-        let exchange = source.exchange();
-        let facts = &exchange.setup.facts;
-        let version = match source.read(facts) {
-            Ok(found) => found.map_or(0, |(version, _)| version),
-            // What cannot be read is what a consent mends.
-            Err(TokenError::Record { .. }) => 0,
-            Err(error) => return Err(error),
-        };
-        let granted = Granted::new(connected.obtained, connected.asked_at, consent, None);
-        source.learn_grant(&granted)?;
-        let held = source.hold(&granted.access, granted.life, false).map_err(|failure| failure.error)?;
-        source.rooms.vault.delete_slot(&facts.place, &facts.instance, &facts.slot, commit)?;
-        source.seal(facts, version.saturating_add(1), &granted, commit)?;
-        self.next = Some(held);
-        Ok(source.rooms.vault.fingerprint(granted.essence().as_bytes()))
-    }
-
-    /// Gives the grant back to its vendor, as far as that has an endpoint for it.
-    ///
-    /// # Errors
-    /// The vault's.
-    pub async fn revoke(&self) -> Result<Upstream, TokenError> {
-        let exchange = self.source.exchange();
-        let Some((_, granted)) = self.source.read(&exchange.setup.facts)? else { return Ok(Upstream::NotOffered) };
-        self.source.learn_grant(&granted)?;
-        let (token, hint) = match &granted.refresh {
-            Some(refresh) => (refresh, "refresh_token"),
-            None => (&granted.access, "access_token"),
-        };
-        Ok(match exchange.revoke(token, hint).await {
-            None => Upstream::NotOffered,
-            Some(Ok(())) => Upstream::Revoked,
-            Some(Err(said)) => Upstream::Failed(self.source.scrubber.text(said)),
-        })
-    }
-
-    /// Deletes the grant in the caller's commit.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn forget(&mut self, commit: &mut Commit) -> Result<(), TokenError> {
-        let exchange = self.source.exchange();
-        let Facts { place, instance, slot, .. } = &exchange.setup.facts;
-        self.next = None;
-        Ok(self.source.rooms.vault.delete_slot(place, instance, slot, commit)?)
-    }
-
-    /// The commit is on disk.
-    pub fn done(self) {
-        self.source.resume();
-        self.source.hold_now(self.next);
     }
 }
 

@@ -18,4 +18,4 @@ pub use credential::{Credential, Credentials, OVERLAP, Previous};
 pub use error::VaultError;
 pub use key::{KEY_BYTES, KeySource, OuterKey, generate_key_file};
 pub use site::{SealContext, SiteKey};
-pub use vault::Vault;
+pub use vault::{KeptGrant, Vault};

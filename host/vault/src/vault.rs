@@ -5,6 +5,8 @@
 
 mod grants;
 
+pub use grants::KeptGrant;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 

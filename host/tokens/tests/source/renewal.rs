@@ -125,7 +125,7 @@ async fn a_service_account_asks_with_an_assertion_that_nobody_gets_to_see() {
     let host = Host::new(&vendor).await;
     let pem = include_str!("../rsa-2048.pem");
     let file = serde_json::json!({ "type": "service_account", "client_email": "robot@p", "private_key": pem });
-    let account = ServiceAccount::parse(file.to_string().as_bytes()).unwrap();
+    let account = Box::new(ServiceAccount::parse(file.to_string().as_bytes()).unwrap());
     let source = host.sources.source(host.setup(Means::ServiceAccount { account, audience: "https://aud".into() }));
     vendor.will([tokens("access-token-1", None, 3600)]);
     source.token().await.unwrap();

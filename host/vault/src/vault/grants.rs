@@ -10,6 +10,14 @@ use super::{CREDENTIAL_MOST, CredentialPlace, PAGE, Vault};
 use crate::envelope::Bound;
 use crate::error::VaultError;
 
+/// What a vendor granted, opened.
+pub struct KeptGrant {
+    /// Counts writes.
+    pub version: u64,
+    /// As it was given to be sealed.
+    pub granted: Zeroizing<Vec<u8>>,
+}
+
 impl Vault {
     /// Seals what a vendor granted into the caller's commit, in the place of what was granted before. `version` counts
     /// writes; it is a part of what the record is bound to.
@@ -37,7 +45,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Opens what a vendor granted, with its version; nothing when there is none.
+    /// Opens what a vendor granted; nothing when there is none.
     ///
     /// # Errors
     /// [`VaultError::Unopenable`], [`VaultError::Damaged`], [`VaultError::UnknownSite`], or the store's.
@@ -46,7 +54,7 @@ impl Vault {
         place: &Place,
         instance: &InstanceId,
         slot: &SlotName,
-    ) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>, VaultError> {
+    ) -> Result<Option<KeptGrant>, VaultError> {
         let at = CredentialPlace { place, instance, slot };
         let Some(record) = self.store.get(Keyspace::Credential, &at.grant_key())? else { return Ok(None) };
         let what = || format!("the grant in slot {slot} of instance {instance}");
@@ -56,7 +64,7 @@ impl Vault {
         let version = u64::from_be_bytes(*version);
         let key = self.required(&place.site, None)?;
         let granted = key.open_bound(at.grant_bound(version), sealed).map_err(|failure| failure.into_vault(what))?;
-        Ok(Some((version, Zeroizing::new(granted))))
+        Ok(Some(KeptGrant { version, granted: Zeroizing::new(granted) }))
     }
 
     /// Deletes everything that a slot holds, in the caller's commit.
