@@ -158,11 +158,11 @@ pub(crate) struct CredentialRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CredentialView {
     /// Counts rotations, from 1.
-    version: u32,
+    pub(crate) version: u32,
     /// Equal for equal secrets, and otherwise meaningless.
-    fingerprint: String,
+    pub(crate) fingerprint: String,
     #[schema(value_type = String)]
-    set_at: Timestamp,
+    pub(crate) set_at: Timestamp,
 }
 
 async fn view(api: &Api, instance: ConnectorInstance) -> Result<InstanceView, Problem> {
