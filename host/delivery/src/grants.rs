@@ -210,4 +210,43 @@ mod tests {
         let rate = Rate { requests: NonZeroU32::new(100).unwrap(), per: Duration::from_secs(10) };
         assert_eq!(specs[0].rate, Some(rate));
     }
+
+    #[test]
+    fn the_region_of_a_signature_is_the_manifests_or_a_settings() {
+        let manifest = |region: &str| {
+            let text = format!(
+                r#"
+                id = "x"
+                version = "1.0.0"
+                type = "warehouse"
+                title = "X"
+                summary = "Y"
+                world = "sgen:connector@1.0.0"
+                [endpoints.api]
+                base = "https://kinesis.example.com"
+                allow = [{{ methods = ["POST"], paths = ["/"] }}]
+                auth = {{ scheme = "aws-sigv4", slot = "aws", service = "kinesis", {region} }}
+                [credentials.aws]
+                title = "Access key"
+                accepts = ["aws-access-key"]
+                [settings.region]
+                type = "string"
+                title = "Region"
+                required = true
+                "#
+            );
+            Manifest::parse(&text).unwrap()
+        };
+        let settings = serde_json::json!({ "region": "eu-central-1" });
+        for (region, expected) in
+            [("region = \"us-east-1\"", "us-east-1"), ("region_setting = \"region\"", "eu-central-1")]
+        {
+            let manifest = manifest(region);
+            let auth = specs(&Bases::default(), &manifest, &settings).unwrap().remove(0).auth;
+            assert!(matches!(auth, Some(Auth::AwsSigv4 { region, .. }) if region == expected));
+            let slot = SlotName::parse("aws").unwrap();
+            let refused = check_credential(&manifest, &slot, &SecretBytes::from("no-access-key".to_owned()));
+            assert!(refused.unwrap_err().message.contains("ACCESS_KEY_ID:SECRET_ACCESS_KEY"));
+        }
+    }
 }

@@ -143,3 +143,70 @@ pub(crate) fn url(
 pub(crate) fn parsed(slot: &str) -> Result<SlotName, DeliveryError> {
     SlotName::parse(slot).map_err(|e| DeliveryError::record("slot", e))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+    use super::*;
+
+    const MANIFEST: &str = r#"
+        id = "x"
+        version = "1.0.0"
+        type = "crm"
+        title = "X"
+        summary = "Y"
+        world = "sgen:connector@1.0.0"
+        [endpoints.api]
+        base = "https://api.example.com"
+        allow = [{ methods = ["POST"], paths = ["/**"] }]
+        auth = { scheme = "oauth2-authorization-code", slot = "grant" }
+        [endpoints.reports]
+        base = "https://reports.example.com"
+        allow = [{ methods = ["POST"], paths = ["/**"] }]
+        auth = { scheme = "service-account", slot = "robot" }
+        [credentials.grant]
+        title = "Consent"
+        accepts = ["oauth2-grant"]
+        [credentials.grant.oauth]
+        authorize = "https://login.example.com/authorize"
+        token = "https://login.example.com/token"
+        client = "app"
+        [credentials.app]
+        title = "Client"
+        accepts = ["oauth2-client"]
+        [credentials.robot]
+        title = "Robot"
+        accepts = ["service-account"]
+        oauth = { token = "https://login.example.com/token" }
+    "#;
+
+    #[test]
+    fn a_credential_is_checked_for_what_its_tokens_are_obtained_with() {
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        for (slot, secret, says) in [
+            ("app", "app-1:the-secret-1", None),
+            ("app", "without-a-colon", Some("CLIENT_ID:CLIENT_SECRET")),
+            ("grant", "the-refresh-token", Some("authorise")),
+            ("robot", "{}", Some("key file")),
+        ] {
+            let checked = check(&manifest, &parsed(slot).unwrap(), &SecretBytes::from(secret.to_owned()));
+            match says {
+                None => assert_eq!(checked, Ok(())),
+                Some(says) => assert!(checked.unwrap_err().contains(says), "{slot}"),
+            }
+        }
+        assert_eq!(slots(&manifest).len(), 2);
+        assert!(oauth(&manifest, &parsed("app").unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_vendors_endpoint_is_the_manifests_unless_the_deployment_names_another() {
+        let key = "x/grant:token".to_owned();
+        let bases = Bases { overrides: BTreeMap::from([(key, "http://127.0.0.1:1/t".to_owned())]), ..Bases::default() };
+        let slot = parsed("grant").unwrap();
+        let of = |which: &str| url(&bases, "x", &slot, which, "https://login.example.com/y").unwrap().to_string();
+        assert_eq!(of("token"), "http://127.0.0.1:1/t");
+        assert_eq!(of("revoke"), "https://login.example.com/y");
+    }
+}
