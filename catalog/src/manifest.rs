@@ -3,6 +3,7 @@
 //! A [`Manifest`] exists only validated: [`Manifest::parse`] reads `connector.toml`, deserialising reads the JSON form
 //! inside a release, and both go through the same checks. Nothing here acts on a manifest; the host's gate does.
 
+mod authentication;
 mod check;
 mod raw;
 mod types;
@@ -15,8 +16,8 @@ pub use crate::pattern::PathPattern;
 use crate::pattern::{PatternError, UrlPattern, base_url};
 use raw::RawManifest;
 pub use types::{
-    Allow, Auth, Base, Batch, ConnectorType, CredentialKind, CredentialSlot, Endpoint, MappingTarget, Method, Rate,
-    ScopeDefault, Setting, SettingKind, TargetKind,
+    Allow, Auth, Base, Batch, ClientAuth, ConnectorType, CredentialKind, CredentialSlot, Endpoint, MappingTarget,
+    Method, OAuth, Rate, Region, ScopeDefault, Setting, SettingKind, TargetKind, TokenGrant,
 };
 
 /// The name under `[mapping]` that stands for every target not named by itself.

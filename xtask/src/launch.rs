@@ -5,12 +5,20 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{cargo, paths, release, steps};
+use crate::{cargo, paths, release, steps, toolchain};
 
-/// Runs a proof. The simulation is a program of its own: it runs the host's rooms in its own process.
+/// Runs a proof. What runs the host's rooms in its own process is a program of its own: the simulation, and the proofs
+/// against real vendors' counterparts.
 pub(crate) fn prove(arguments: &[OsString]) -> Result<()> {
     match arguments.split_first() {
         Some((first, rest)) if first == "simulation" => run("sgen-simulation", rest),
+        Some((first, _)) if ["oauth", "sigv4", "service-account"].iter().any(|name| first == name) => {
+            if !asks_for_help(arguments) {
+                steps::step("independent verifiers", toolchain::python)?;
+                steps::step("OAuth server", toolchain::node)?;
+            }
+            run("sgen-vendors", arguments)
+        }
         _ => run("sgen-prove", arguments),
     }
 }
@@ -48,7 +56,7 @@ pub(crate) fn run(program: &str, arguments: &[OsString]) -> Result<()> {
 /// The package that a program is of: what runs the host's rooms in its own process has a package of its own.
 fn package(program: &str) -> &str {
     match program {
-        "sgen-bench" | "sgen-simulation" => program,
+        "sgen-bench" | "sgen-simulation" | "sgen-vendors" => program,
         _ => "sgen-tests",
     }
 }

@@ -33,6 +33,11 @@ pub(crate) fn venv() -> PathBuf {
     target().join("venv")
 }
 
+/// The packages for Node that the proofs run.
+pub(crate) fn node() -> PathBuf {
+    target().join("node")
+}
+
 /// Development keys; never committed.
 pub(crate) fn keys() -> PathBuf {
     root().join("dev").join("keys")

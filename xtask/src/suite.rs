@@ -24,7 +24,8 @@ pub(crate) fn run() -> Result<()> {
         toolchain::wasm_target(toolchain::WASI_TARGET)
     })?;
     step("browser", toolchain::browser)?;
-    step("independent verifier", toolchain::python)?;
+    step("independent verifiers", toolchain::python)?;
+    step("OAuth server", toolchain::node)?;
     step("compiler and tracer of the proofs", toolchain::tracing)?;
     step("test guests", guests::run)?;
     step("test release", || release::run(&release::Plan::development(paths::test_catalog())))?;

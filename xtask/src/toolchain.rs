@@ -11,8 +11,16 @@ use crate::{cargo, paths, steps};
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 /// What the guest with a standard library's WASI is compiled for.
 pub(crate) const WASI_TARGET: &str = "wasm32-wasip2";
-/// The independent implementation that signatures are checked with.
-const WEBHOOKS: &str = "standardwebhooks>=1,<2";
+/// The independent implementations that signatures, assertions and AWS requests are checked with, and how Python knows them.
+const PYTHON: [(&str, &str); 5] = [
+    ("standardwebhooks>=1,<2", "standardwebhooks"),
+    ("PyJWT>=2,<3", "jwt"),
+    ("cryptography", "cryptography"),
+    ("google-auth>=2,<3", "google.auth.jwt"),
+    ("moto[server]>=5.2,<6", "moto.server"),
+];
+/// The OAuth server that grants are proved against.
+const OIDC_PROVIDER: &str = "oidc-provider@9.13";
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
@@ -33,43 +41,50 @@ pub(crate) fn wasm_target(target: &str) -> Result<()> {
         .with_context(|| format!("add the target with `rustup target add {target}` or your distribution's package"))
 }
 
-/// Makes sure that there is a Python environment with the independent `standardwebhooks` library.
+/// Makes sure that there is a Python environment with the independent implementations.
 pub(crate) fn python() -> Result<()> {
     let venv = paths::venv();
     let python = venv.join("bin/python");
-    if has_webhooks(&python) {
+    if has_packages(&python) {
         return Ok(());
     }
-    let shown = format!("python3 -m venv {0} && {0}/bin/python -m pip install '{WEBHOOKS}'", venv.display());
+    let packages = PYTHON.map(|(package, _)| package);
+    let shown =
+        format!("python3 -m venv {0} && {0}/bin/python -m pip install '{1}'", venv.display(), packages.join("' '"));
     let advice =
-        || format!("signatures are verified by an independent library in Python; make its environment with: {shown}");
+        || format!("signatures are verified by independent libraries in Python; make its environment with: {shown}");
     println!("    making a Python environment in {}", venv.display());
     steps::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
         .with_context(advice)
         .context("on Debian, first: apt-get install -y python3-venv")?;
-    steps::run(Command::new(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        WEBHOOKS,
-    ]))
-    .with_context(advice)?;
-    if !has_webhooks(&python) {
-        bail!(
-            "{} cannot import standardwebhooks after it was installed; remove {} and try again",
-            python.display(),
-            venv.display()
-        );
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    steps::run(Command::new(&python).args(install).args(packages)).with_context(advice)?;
+    if !has_packages(&python) {
+        bail!("{} cannot import what was installed; remove {} and try again", python.display(), venv.display());
     }
     Ok(())
 }
 
-fn has_webhooks(python: &Path) -> bool {
+fn has_packages(python: &Path) -> bool {
     let mut command = Command::new(python);
-    command.args(["-c", "import standardwebhooks"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let import = format!("import {}", PYTHON.map(|(_, module)| module).join(", "));
+    command.args(["-c", &import]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
+}
+
+/// Makes sure that there is the OAuth server that grants are proved against.
+pub(crate) fn node() -> Result<()> {
+    debian("a real OAuth server is written for Node", &["node", "npm"], &["nodejs", "npm"])?;
+    let folder = paths::node();
+    if folder.join("node_modules/oidc-provider/package.json").is_file() {
+        return Ok(());
+    }
+    println!("    installing {OIDC_PROVIDER} in {}", folder.display());
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]).arg(&folder).arg(OIDC_PROVIDER);
+    steps::run(&mut npm)
+        .with_context(|| format!("install it with: npm install --prefix {} {OIDC_PROVIDER}", folder.display()))
 }
 
 /// Makes sure that there is a browser to submit a real form with, and its driver.

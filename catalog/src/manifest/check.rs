@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::raw::{RawAuth, RawBatch, RawCredential, RawEndpoint, RawManifest, RawRate, RawSetting, RawTarget, Scheme};
+use super::authentication::{auth, check_clients, credential};
+use super::raw::{RawBatch, RawEndpoint, RawManifest, RawRate, RawSetting, RawTarget};
 use super::types::{Allow, Auth, Base, Batch, CredentialSlot, Endpoint, MappingTarget, Rate, Setting, SettingKind};
 use super::{ANY_TARGET, Manifest, ManifestError, Problem};
 use crate::pattern::{PathPattern, UrlPattern, base_url};
@@ -20,40 +21,24 @@ const BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=16 << 20;
 const BATCH_LINGER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 const TEXT_LENGTH: RangeInclusive<u32> = 1..=65_536;
 /// The longest title, summary and help text, in characters: they are drawn in forms and tables.
-const TITLE: usize = 120;
+pub(super) const TITLE: usize = 120;
 const SUMMARY: usize = 500;
 const HELP: usize = 2_000;
 /// Names are parts of store keys and URLs in the host: this is its alphabet and limit for ids.
 const NAME: usize = 64;
 
-/// Headers that belong to the host or to the connection (RFC 9110, section 7.6.1), so that no credential is put there.
-const HOST_HEADERS: [&str; 13] = [
-    "host",
-    "cookie",
-    "connection",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "keep-alive",
-    "proxy-connection",
-    "expect",
-    "accept-encoding",
-];
 /// Response headers that carry credentials.
 const SECRET_RESPONSE_HEADERS: [&str; 4] = ["set-cookie", "authorization", "www-authenticate", "proxy-authenticate"];
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, at: impl Into<String>, what: impl Into<String>) {
+    pub(super) fn add(&mut self, at: impl Into<String>, what: impl Into<String>) {
         self.0.push(Problem { at: at.into(), what: what.into() });
     }
 
-    fn name(&mut self, at: &str, name: &str) {
+    pub(super) fn name(&mut self, at: &str, name: &str) {
         let first = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let rest = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
         if !first || !rest || name.len() > NAME {
@@ -64,14 +49,14 @@ impl Problems {
         }
     }
 
-    fn text(&mut self, at: &str, text: &str, longest: usize) {
+    pub(super) fn text(&mut self, at: &str, text: &str, longest: usize) {
         if text.trim().is_empty() || text.chars().count() > longest || text.chars().any(|c| c.is_control() && c != '\n')
         {
             self.add(at, format!("must be 1 to {longest} characters of text"));
         }
     }
 
-    fn help(&mut self, at: &str, help: Option<&String>) {
+    pub(super) fn help(&mut self, at: &str, help: Option<&String>) {
         if let Some(help) = help {
             self.text(&format!("{at}.help"), help, HELP);
         }
@@ -132,7 +117,9 @@ impl TryFrom<RawManifest> for Manifest {
                 endpoints.insert(name, endpoint);
             }
         }
-        let used: BTreeSet<&str> = endpoints.values().filter_map(|e| e.auth.as_ref()).map(Auth::slot).collect();
+        let mut used: BTreeSet<&str> = endpoints.values().filter_map(|e| e.auth.as_ref()).map(Auth::slot).collect();
+        used.extend(credentials.values().filter_map(|slot| slot.oauth.as_ref()?.client.as_deref()));
+        check_clients(&mut p, &credentials);
         if p.0.is_empty() {
             // Only when all else is well: an endpoint that was refused above may be the one that uses it.
             for name in credentials.keys().filter(|name| !used.contains(name.as_str())) {
@@ -204,7 +191,7 @@ fn endpoint(
         }
         allow.push(Allow { methods: raw.methods, paths });
     }
-    let auth = raw.auth.and_then(|raw| auth(p, &format!("{at}.auth"), raw, credentials));
+    let auth = raw.auth.map(|raw| auth(p, &format!("{at}.auth"), raw, credentials, settings));
     for header in &raw.response_headers {
         if !token(header)
             || header.bytes().any(|b| b.is_ascii_uppercase())
@@ -268,63 +255,6 @@ fn base(
             None
         }
     }
-}
-
-fn auth(p: &mut Problems, at: &str, raw: RawAuth, credentials: &BTreeMap<String, CredentialSlot>) -> Option<Auth> {
-    let RawAuth { scheme, slot, name, format } = raw;
-    let named = matches!(scheme, Scheme::Header | Scheme::Query);
-    if named != name.is_some() {
-        p.add(
-            format!("{at}.name"),
-            if named { "schemes header and query need a name" } else { "only schemes header and query take a name" },
-        );
-    }
-    if format.is_some() && scheme != Scheme::Header {
-        p.add(format!("{at}.format"), "only the scheme header takes a format");
-    }
-    let name = name.unwrap_or_default();
-    if named
-        && (!token(&name) || (scheme == Scheme::Header && HOST_HEADERS.contains(&name.to_ascii_lowercase().as_str())))
-    {
-        p.add(
-            format!("{at}.name"),
-            format!(
-                "{name:?} cannot carry a credential; write the name of a header or query parameter of the vendor's own"
-            ),
-        );
-    }
-    let format = format.unwrap_or_else(|| "{secret}".to_owned());
-    let clean = format.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && format.trim() == format;
-    if !clean || format.matches("{secret}").count() != 1 || format.replace("{secret}", "").contains(['{', '}']) {
-        p.add(format!("{at}.format"), "must be visible ASCII with {secret} exactly once and no other braces");
-    }
-    let auth = match scheme {
-        Scheme::Bearer => Auth::Bearer { slot },
-        Scheme::Basic => Auth::Basic { slot },
-        Scheme::Header => Auth::Header { slot, name, format },
-        Scheme::Query => Auth::Query { slot, name },
-        Scheme::Hmac => Auth::Hmac { slot },
-    };
-    match credentials.get(auth.slot()) {
-        Some(slot) if slot.accepts.contains(&auth.needs()) => {}
-        Some(_) => p.add(
-            format!("{at}.slot"),
-            format!("[credentials.{}] must accept {:?} for this scheme", auth.slot(), auth.needs().as_str()),
-        ),
-        None => p.add(format!("{at}.slot"), format!("there is no [credentials.{}]", auth.slot())),
-    }
-    Some(auth)
-}
-
-fn credential(p: &mut Problems, name: &str, raw: RawCredential) -> CredentialSlot {
-    let at = format!("credentials.{name}");
-    p.name(&at, name);
-    p.text(&format!("{at}.title"), &raw.title, TITLE);
-    p.help(&at, raw.help.as_ref());
-    if raw.accepts.is_empty() || raw.accepts.iter().collect::<BTreeSet<_>>().len() != raw.accepts.len() {
-        p.add(format!("{at}.accepts"), "name at least one kind of credential, each once");
-    }
-    CredentialSlot { title: raw.title, help: raw.help, accepts: raw.accepts }
 }
 
 fn setting(p: &mut Problems, name: &str, raw: RawSetting) -> Setting {
@@ -408,7 +338,7 @@ fn batch(p: &mut Problems, raw: &RawBatch) -> Batch {
 }
 
 /// A token of RFC 9110, section 5.6.2: what header names are made of.
-fn token(text: &str) -> bool {
+pub(super) fn token(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 128
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))

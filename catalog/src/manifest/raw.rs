@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::types::{
-    Auth, Base, Batch, ConnectorType, CredentialKind, CredentialSlot, Endpoint, MappingTarget, Method, ScopeDefault,
-    Setting, SettingKind, TargetKind,
+    Auth, Base, Batch, ConnectorType, CredentialKind, CredentialSlot, Endpoint, MappingTarget, Method, OAuth, Region,
+    ScopeDefault, Setting, SettingKind, TargetKind, TokenGrant,
 };
 use super::{Allow, Manifest};
 use crate::units::{ByteSize, Span};
@@ -73,6 +73,14 @@ pub(super) enum Scheme {
     Header,
     Query,
     Hmac,
+    #[serde(rename = "aws-sigv4")]
+    AwsSigv4,
+    #[serde(rename = "oauth2-authorization-code")]
+    AuthorizationCode,
+    #[serde(rename = "oauth2-client-credentials")]
+    ClientCredentials,
+    #[serde(rename = "service-account")]
+    ServiceAccount,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,6 +92,18 @@ pub(super) struct RawAuth {
     pub(super) name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) format: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) region: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) region_setting: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<String>,
+}
+
+impl RawAuth {
+    fn new(scheme: Scheme, slot: String) -> Self {
+        Self { scheme, slot, name: None, format: None, region: None, region_setting: None, service: None }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +120,8 @@ pub(super) struct RawCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) help: Option<String>,
     pub(super) accepts: Vec<CredentialKind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) oauth: Option<OAuth>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -199,20 +221,36 @@ impl From<Allow> for RawAllow {
 
 impl From<Auth> for RawAuth {
     fn from(auth: Auth) -> Self {
-        let (scheme, slot, name, format) = match auth {
-            Auth::Bearer { slot } => (Scheme::Bearer, slot, None, None),
-            Auth::Basic { slot } => (Scheme::Basic, slot, None, None),
-            Auth::Header { slot, name, format } => (Scheme::Header, slot, Some(name), Some(format)),
-            Auth::Query { slot, name } => (Scheme::Query, slot, Some(name), None),
-            Auth::Hmac { slot } => (Scheme::Hmac, slot, None, None),
-        };
-        Self { scheme, slot, name, format }
+        match auth {
+            Auth::Bearer { slot } => Self::new(Scheme::Bearer, slot),
+            Auth::Basic { slot } => Self::new(Scheme::Basic, slot),
+            Auth::Header { slot, name, format } => {
+                Self { name: Some(name), format: Some(format), ..Self::new(Scheme::Header, slot) }
+            }
+            Auth::Query { slot, name } => Self { name: Some(name), ..Self::new(Scheme::Query, slot) },
+            Auth::Hmac { slot } => Self::new(Scheme::Hmac, slot),
+            Auth::AwsSigv4 { slot, region, service } => {
+                let (region, region_setting) = match region {
+                    Region::Fixed(region) => (Some(region), None),
+                    Region::Setting(setting) => (None, Some(setting)),
+                };
+                Self { region, region_setting, service: Some(service), ..Self::new(Scheme::AwsSigv4, slot) }
+            }
+            Auth::Token { slot, grant } => {
+                let scheme = match grant {
+                    TokenGrant::AuthorizationCode => Scheme::AuthorizationCode,
+                    TokenGrant::ClientCredentials => Scheme::ClientCredentials,
+                    TokenGrant::ServiceAccount => Scheme::ServiceAccount,
+                };
+                Self::new(scheme, slot)
+            }
+        }
     }
 }
 
 impl From<CredentialSlot> for RawCredential {
     fn from(c: CredentialSlot) -> Self {
-        Self { title: c.title, help: c.help, accepts: c.accepts }
+        Self { title: c.title, help: c.help, accepts: c.accepts, oauth: c.oauth }
     }
 }
 

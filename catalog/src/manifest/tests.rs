@@ -207,3 +207,135 @@ fn an_operator_given_base_must_be_a_url_inside_the_signed_pattern() {
     }
     assert_eq!(Base::Fixed("https://x.test".into()).resolve(&json!({})).as_deref(), Ok("https://x.test"));
 }
+
+const TOKENS: &str = r#"
+id = "x"
+version = "0.1.0"
+type = "crm"
+title = "X"
+summary = "Y"
+world = "sgen:connector@1.0.0"
+
+[endpoints.api]
+base = "https://api.example.com"
+allow = [{ methods = ["POST"], paths = ["/v1"] }]
+auth = { scheme = "oauth2-authorization-code", slot = "grant" }
+
+[endpoints.reports]
+base = "https://reports.example.com"
+allow = [{ methods = ["POST"], paths = ["/v1"] }]
+auth = { scheme = "service-account", slot = "robot" }
+
+[endpoints.stream]
+base = "https://kinesis.eu-central-1.amazonaws.com"
+allow = [{ methods = ["POST"], paths = ["/"] }]
+auth = { scheme = "aws-sigv4", slot = "aws", region_setting = "region", service = "kinesis" }
+
+[endpoints.plain]
+base = "https://plain.example.com"
+allow = [{ methods = ["POST"], paths = ["/"] }]
+auth = { scheme = "oauth2-client-credentials", slot = "machine" }
+
+[credentials.grant]
+title = "Consent"
+accepts = ["oauth2-grant"]
+[credentials.grant.oauth]
+authorize = "https://login.example.com/authorize"
+token = "https://login.example.com/token"
+revoke = "https://login.example.com/revoke"
+scopes = ["contacts.write", "offline_access"]
+client = "app"
+client_auth = "form"
+authorize_parameters = { access_type = "offline" }
+
+[credentials.app]
+title = "Client"
+accepts = ["oauth2-client"]
+
+[credentials.machine]
+title = "Machine"
+accepts = ["oauth2-client"]
+oauth = { token = "https://login.example.com/token", token_parameters = { audience = "api" } }
+
+[credentials.robot]
+title = "Robot"
+accepts = ["service-account"]
+oauth = { token = "https://oauth2.googleapis.com/token", scopes = ["https://www.googleapis.com/auth/bigquery.insertdata"] }
+
+[credentials.aws]
+title = "Access key"
+accepts = ["aws-access-key"]
+
+[settings.region]
+type = "string"
+title = "Region"
+required = true
+"#;
+
+#[test]
+fn schemes_that_sign_or_obtain_tokens_are_read_as_written() {
+    let m = Manifest::parse(TOKENS).unwrap();
+    let auth = |name: &str| m.endpoints[name].auth.clone().unwrap();
+    assert_eq!(auth("api"), Auth::Token { slot: "grant".into(), grant: TokenGrant::AuthorizationCode });
+    assert_eq!(auth("plain"), Auth::Token { slot: "machine".into(), grant: TokenGrant::ClientCredentials });
+    assert_eq!(auth("reports"), Auth::Token { slot: "robot".into(), grant: TokenGrant::ServiceAccount });
+    let region = Region::Setting("region".into());
+    assert_eq!(auth("stream"), Auth::AwsSigv4 { slot: "aws".into(), region, service: "kinesis".into() });
+    let grant = m.credentials["grant"].oauth.as_ref().unwrap();
+    assert_eq!(grant.client_auth, ClientAuth::Form);
+    assert_eq!(m.credentials["machine"].oauth.as_ref().unwrap().client_auth, ClientAuth::Basic);
+    assert!(!m.credentials["grant"].is_entered() && m.credentials["app"].is_entered());
+    let json = serde_json::to_value(&m).unwrap();
+    assert_eq!(json["endpoints"]["plain"]["auth"]["scheme"], "oauth2-client-credentials");
+    assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), m);
+}
+
+#[test]
+fn every_mistake_about_tokens_and_signatures_is_refused_with_its_place() {
+    for (from, to, says) in [
+        ("region_setting = \"region\"", "region_setting = \"none\"", "there is no [settings.none]"),
+        ("region_setting = \"region\", ", "", "either region or region_setting"),
+        ("region_setting = \"region\"", "region = \"EU\"", "endpoints.stream.auth.region: "),
+        ("required = true", "required = false", "be required"),
+        ("service = \"kinesis\"", "service = \"\"", "endpoints.stream.auth.service: "),
+        ("slot = \"machine\"", "slot = \"machine\", service = \"x\"", "takes a region and a service"),
+        ("slot = \"grant\"", "slot = \"app\"", "must accept \"oauth2-grant\""),
+        (
+            "oauth = { token = \"https://login.example.com/token\", token_parameters = { audience = \"api\" } }",
+            "",
+            "oauth.token",
+        ),
+        (
+            "token = \"https://login.example.com/token\"\n",
+            "token = \"http://login.example.com/token\"\n",
+            "credentials.grant.oauth.token: ",
+        ),
+        (
+            "authorize = \"https://login.example.com/authorize\"",
+            "authorize = \"https://login.example.com/authorize?x=1\"",
+            "no query",
+        ),
+        ("authorize = \"https://login.example.com/authorize\"", "", "is needed for a grant"),
+        ("client = \"app\"\n", "", "is needed for a grant"),
+        ("client = \"app\"\n", "client = \"robot\"\n", "credentials.grant.oauth.client: "),
+        ("client = \"app\"\n", "client = \"none\"\n", "credentials.grant.oauth.client: "),
+        ("[\"oauth2-grant\"]", "[\"oauth2-grant\", \"api-key\"]", "only kind of its slot"),
+        (
+            "accepts = [\"aws-access-key\"]",
+            "accepts = [\"aws-access-key\"]\noauth = { token = \"https://x.example/t\" }",
+            "obtains tokens",
+        ),
+        ("\"contacts.write\"", "\"contacts write\"", "credentials.grant.oauth.scopes: "),
+        ("access_type = \"offline\"", "state = \"x\"", "\"state\" is set by the host"),
+        ("{ audience = \"api\" }", "{ client_secret = \"x\" }", "\"client_secret\" is set by the host"),
+        (
+            "token = \"https://oauth2.googleapis.com/token\",",
+            "token = \"https://oauth2.googleapis.com/token\", revoke = \"https://x.example/r\",",
+            "accepts oauth2-grant",
+        ),
+    ] {
+        assert!(TOKENS.contains(from), "the table is out of date: {from}");
+        let error = Manifest::parse(&TOKENS.replacen(from, to, 1)).expect_err(to).to_string();
+        assert!(error.contains(says), "{to}: {error}");
+    }
+}

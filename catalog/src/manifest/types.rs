@@ -1,5 +1,6 @@
 //! The parts of a manifest. Plain data; what makes them valid is in `check`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -80,6 +81,14 @@ words!(
         Basic = "basic",
         /// The key of a message authentication code.
         HmacSecret = "hmac-secret",
+        /// The access key of an AWS principal.
+        AwsAccessKey = "aws-access-key",
+        /// The key file of a service account, as Google hands it out.
+        ServiceAccount = "service-account",
+        /// The id of an OAuth client, and its secret if it has one.
+        OAuthClient = "oauth2-client",
+        /// What a vendor grants when somebody consents in a browser. Obtained by the host; nobody enters it.
+        OAuthGrant = "oauth2-grant",
     }
 );
 
@@ -197,6 +206,55 @@ pub enum Auth {
         /// The credential slot.
         slot: String,
     },
+    /// A signature over the whole request, AWS Signature Version 4.
+    AwsSigv4 {
+        /// The credential slot.
+        slot: String,
+        /// The region.
+        region: Region,
+        /// The service's name in signatures, such as `kinesis`.
+        service: String,
+    },
+    /// `Authorization: Bearer …` with an access token that the host obtains for the slot ([`CredentialSlot::oauth`]).
+    Token {
+        /// The credential slot.
+        slot: String,
+        /// How it is obtained.
+        grant: TokenGrant,
+    },
+}
+
+words!(
+    /// How an access token is obtained.
+    TokenGrant {
+        /// With a refresh token that somebody's consent in a browser gave (RFC 6749, 4.1; PKCE of RFC 7636).
+        AuthorizationCode = "oauth2-authorization-code",
+        /// With the client's own credential (RFC 6749, 4.4).
+        ClientCredentials = "oauth2-client-credentials",
+        /// With an assertion that a service account's key signs (RFC 7523).
+        ServiceAccount = "service-account",
+    }
+);
+
+impl TokenGrant {
+    /// The kind of credential that it needs.
+    #[must_use]
+    pub fn needs(self) -> CredentialKind {
+        match self {
+            Self::AuthorizationCode => CredentialKind::OAuthGrant,
+            Self::ClientCredentials => CredentialKind::OAuthClient,
+            Self::ServiceAccount => CredentialKind::ServiceAccount,
+        }
+    }
+}
+
+/// Where a request's region comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Region {
+    /// The manifest itself.
+    Fixed(String),
+    /// A required setting of kind [`SettingKind::String`] or [`SettingKind::Enum`].
+    Setting(String),
 }
 
 impl Auth {
@@ -208,7 +266,9 @@ impl Auth {
             | Self::Basic { slot }
             | Self::Header { slot, .. }
             | Self::Query { slot, .. }
-            | Self::Hmac { slot } => slot,
+            | Self::Hmac { slot }
+            | Self::AwsSigv4 { slot, .. }
+            | Self::Token { slot, .. } => slot,
         }
     }
 
@@ -219,6 +279,8 @@ impl Auth {
             Self::Bearer { .. } | Self::Header { .. } | Self::Query { .. } => CredentialKind::ApiKey,
             Self::Basic { .. } => CredentialKind::Basic,
             Self::Hmac { .. } => CredentialKind::HmacSecret,
+            Self::AwsSigv4 { .. } => CredentialKind::AwsAccessKey,
+            Self::Token { grant, .. } => grant.needs(),
         }
     }
 }
@@ -241,6 +303,59 @@ pub struct CredentialSlot {
     pub help: Option<String>,
     /// What it takes; at least one.
     pub accepts: Vec<CredentialKind>,
+    /// How access tokens are obtained with it, where they are.
+    pub oauth: Option<OAuth>,
+}
+
+impl CredentialSlot {
+    /// Whether the operator enters it. A grant is obtained by the host.
+    #[must_use]
+    pub fn is_entered(&self) -> bool {
+        !self.accepts.contains(&CredentialKind::OAuthGrant)
+    }
+}
+
+/// How access tokens are obtained. Every URL is the manifest's: none is taken from a credential or from an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth {
+    /// The token endpoint.
+    pub token: String,
+    /// The authorization endpoint, to which a browser is sent. For grants, and only for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorize: Option<String>,
+    /// The revocation endpoint (RFC 7009), where the vendor has one. For grants only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke: Option<String>,
+    /// What is asked for, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// The slot of the OAuth client that asks. For grants, and only for them; it accepts `oauth2-client`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// How the client authenticates at the token endpoint.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+    /// The audience of assertions; the token endpoint when there is none. For service accounts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Further parameters of the authorization URL, such as `access_type = "offline"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorize_parameters: BTreeMap<String, String>,
+    /// Further parameters of every token request, such as `audience`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub token_parameters: BTreeMap<String, String>,
+}
+
+/// How an OAuth client authenticates at the token endpoint (RFC 6749, 2.3.1). A client without a secret only names itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// By HTTP Basic, which every server must support.
+    #[default]
+    Basic,
+    /// By `client_id` and `client_secret` in the form.
+    Form,
 }
 
 /// What the operator chooses.

@@ -7,6 +7,7 @@
 mod access;
 mod accounts;
 mod backup;
+mod consent;
 mod directory;
 mod error;
 mod ingest;

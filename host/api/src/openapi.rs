@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 
 use crate::problem::{FieldProblem, MEDIA_TYPE, Problem, ProblemFault};
 use crate::state::Api;
-use crate::{accounts, backup, ingest, instances, keys, letters, observe, probes, records, releases, shared, triage};
+use crate::{
+    accounts, backup, consent, ingest, instances, keys, letters, observe, probes, records, releases, shared, triage,
+};
 
 /// Every route, with its description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -34,7 +36,9 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(instances::get_instance, instances::patch_instance))
         .routes(routes!(instances::post_enable))
         .routes(routes!(instances::post_disable))
-        .routes(routes!(instances::put_credential))
+        .routes(routes!(instances::put_credential, consent::delete_credential))
+        .routes(routes!(consent::post_authorize))
+        .routes(routes!(consent::get_callback))
         .routes(routes!(probes::post_check))
         .routes(routes!(probes::get_options))
         .routes(routes!(letters::get_dead_letters))
@@ -118,7 +122,7 @@ mod tests {
     use serde_json::Value;
 
     /// Every route of the API, as promised to those who call it.
-    const ROUTES: [(&str, &str); 44] = [
+    const ROUTES: [(&str, &str); 47] = [
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/openapi.json"),
@@ -136,6 +140,9 @@ mod tests {
         ("post", "/v1/instances/{id}/enable"),
         ("post", "/v1/instances/{id}/disable"),
         ("put", "/v1/instances/{id}/credentials/{slot}"),
+        ("delete", "/v1/instances/{id}/credentials/{slot}"),
+        ("post", "/v1/instances/{id}/credentials/{slot}/authorize"),
+        ("get", "/v1/oauth/callback"),
         ("post", "/v1/instances/{id}/check"),
         ("get", "/v1/instances/{id}/options"),
         ("get", "/v1/instances/{id}/dead-letters"),

@@ -264,6 +264,9 @@ impl From<DeliveryError> for Problem {
             DeliveryError::NoCatalog => {
                 Self::unavailable("no catalog release is active; platform support has to activate one")
             }
+            DeliveryError::NotConfigured(_) => {
+                Self::new("not-configured", "Not configured", StatusCode::CONFLICT, detail()).of(ProblemFault::Platform)
+            }
             DeliveryError::Downstream(failure) => {
                 let mut problem = Self::new(
                     "downstream",

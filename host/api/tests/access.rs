@@ -62,6 +62,8 @@ async fn an_instance_of_another_account_is_refused_on_every_route() {
         (Method::POST, "/enable", json!({"from": "newest"})),
         (Method::POST, "/disable", Value::Null),
         (Method::PUT, "/credentials/token", json!({"secret": "pat-9876543210"})),
+        (Method::DELETE, "/credentials/token", Value::Null),
+        (Method::POST, "/credentials/token/authorize", Value::Null),
         (Method::POST, "/check", Value::Null),
         (Method::GET, "/options?source=lists", Value::Null),
         (Method::GET, "/dead-letters", Value::Null),

@@ -128,7 +128,7 @@ async fn the_catalog_says_what_to_fill_in() {
     assert_eq!(entry["mapping"]["email"]["required"], true);
     assert_eq!(entry["scope"], json!(["form:*"]));
     let again = house.post("/v1/platform/releases/activate", PLATFORM, Value::Null).await.expect(200).json();
-    assert_eq!(again["connectors"], 1);
+    assert_eq!(again["connectors"], 2);
     assert_eq!(house.get("/readyz", "").await.expect(200).json()["catalog"], "2026.11.0");
 }
 

@@ -55,6 +55,28 @@ pub enum Action {
         /// The keyed fingerprint of the new credential.
         fingerprint: String,
     },
+    /// The host renewed the tokens of a grant.
+    CredentialsRefreshed {
+        /// The slot.
+        slot: SlotName,
+        /// The version of the grant: how often somebody has consented.
+        version: u32,
+        /// Counts the renewals since then.
+        renewal: u64,
+        /// The keyed fingerprint of what renews it next.
+        fingerprint: String,
+    },
+    /// A grant was given back.
+    CredentialsRemoved {
+        /// The slot.
+        slot: SlotName,
+        /// The version that is gone.
+        version: u32,
+        /// Its keyed fingerprint.
+        fingerprint: String,
+        /// What became of it at the vendor: `revoked`, `not-offered`, or `failed` with the reason.
+        upstream: String,
+    },
     /// It was enabled again.
     ConnectorEnabled {
         /// Where delivery starts: `newest` or `meanwhile`.
@@ -316,6 +338,8 @@ impl AuditRecord {
             Action::ConnectorConfigured { .. } => "connector-configured",
             Action::ConfigurationChanged { .. } => "configuration-changed",
             Action::CredentialsRotated { .. } => "credentials-rotated",
+            Action::CredentialsRefreshed { .. } => "credentials-refreshed",
+            Action::CredentialsRemoved { .. } => "credentials-removed",
             Action::ConnectorEnabled { .. } => "connector-enabled",
             Action::ConnectorDisabled { .. } => "connector-disabled",
             Action::FailureSurfaced { .. } => "failure-surfaced",

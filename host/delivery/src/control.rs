@@ -150,7 +150,8 @@ impl Runtime {
             }
         }
         for (slot, declared) in &manifest.credentials {
-            if !credentials.keys().any(|given| given.as_str() == slot)
+            if declared.is_entered()
+                && !credentials.keys().any(|given| given.as_str() == slot)
                 && !problems.iter().any(|p| p.field == format!("credentials.{slot}"))
             {
                 let message = format!("{:?} is required", declared.title);
@@ -445,7 +446,7 @@ impl Runtime {
     }
 }
 
-fn entry<'a>(active: &'a ActiveCatalog, connector: &ConnectorId) -> Result<&'a ActiveEntry, DeliveryError> {
+pub(crate) fn entry<'a>(active: &'a ActiveCatalog, connector: &ConnectorId) -> Result<&'a ActiveEntry, DeliveryError> {
     active.entries.get(connector).ok_or_else(|| DeliveryError::UnknownConnector(connector.clone()))
 }
 

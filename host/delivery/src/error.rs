@@ -49,6 +49,9 @@ pub enum DeliveryError {
     /// It conflicts with what is there.
     #[error("{0}")]
     Conflict(String),
+    /// The deployment lacks something that this needs.
+    #[error("{0}")]
+    NotConfigured(&'static str),
     /// No such site.
     #[error("there is no site {0}; the platform registers sites")]
     UnknownSite(SiteId),
@@ -134,6 +137,7 @@ impl DeliveryError {
             Self::Downstream(failure) => failure.class.fault(),
             Self::Vault(error) => error.fault(),
             Self::NoCatalog
+            | Self::NotConfigured(_)
             | Self::Rollback { .. }
             | Self::Component { .. }
             | Self::Store(_)

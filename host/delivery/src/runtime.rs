@@ -10,6 +10,7 @@ use sgen_egress::Gate;
 use sgen_engine::{Engine, Invoker};
 use sgen_model::{CaptureEvent, Clock, ConnectorInstance, Entropy, Failure, FailureClass, InstanceId, Place, SiteId};
 use sgen_store::{Keyspace, Store};
+use sgen_tokens::{Consents, Rooms, Sources};
 use sgen_vault::Vault;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::health::{self, HealthSchedule};
 use crate::lane::{Lane, LaneConfig, LaneHandle, Ready, Shared, no_release};
 use crate::ledger::JournalRetention;
 use crate::map::CompiledMapping;
+use crate::obtaining::InForce;
 use crate::policy::RetryPolicy;
 use crate::records::{InstanceRecord, Sealer, decode};
 use crate::release::ActiveCatalog;
@@ -61,6 +63,9 @@ pub struct DeliveryConfig {
     pub base_overrides: BTreeMap<String, String>,
     /// `host:port` that an operator-given URL may name over plain http, for development; the gate's list.
     pub development_hosts: Vec<String>,
+    /// Where a vendor sends the browser back to after a consent: exactly what its OAuth client is registered with. Without it
+    /// nobody can consent.
+    pub oauth_redirect: Option<String>,
     /// How often and for how long.
     pub retry: RetryPolicy,
     /// Batches of one instance under way at a time, to begin with.
@@ -84,6 +89,7 @@ impl Default for DeliveryConfig {
         Self {
             base_overrides: BTreeMap::new(),
             development_hosts: Vec::new(),
+            oauth_redirect: None,
             retry: RetryPolicy::default(),
             concurrency: 4,
             most_concurrency: 16,
@@ -105,6 +111,9 @@ pub struct Runtime {
     logs: Mutex<HashMap<Place, Arc<EventLog>>>,
     active: RwLock<Option<Arc<ActiveCatalog>>>,
     lanes: Mutex<Option<JoinSet<()>>>,
+    /// One per slot whose tokens are obtained, over all configurations of its instance.
+    pub(crate) sources: Sources,
+    pub(crate) consents: Consents,
     shared: Shared,
     upkeep: tokio_util::sync::CancellationToken,
     pub(crate) resealing: Arc<Resealing>,
@@ -125,7 +134,16 @@ impl Runtime {
     pub async fn start(parts: Parts) -> Result<Arc<Self>, DeliveryError> {
         let (checks, wanted) = mpsc::unbounded_channel();
         let shared = Shared { turns: FairShare::new(Shares::of(parts.config.invocations)), checks };
+        let rooms = Rooms {
+            store: Arc::clone(&parts.store),
+            vault: Arc::clone(&parts.vault),
+            audit: Arc::clone(&parts.audit),
+            gate: Arc::clone(&parts.gate),
+            clock: Arc::clone(&parts.clock),
+        };
         let runtime = Arc::new(Self {
+            sources: Sources::new(rooms),
+            consents: Consents::default(),
             parts,
             shared,
             upkeep: tokio_util::sync::CancellationToken::new(),
@@ -286,7 +304,10 @@ impl Runtime {
             Failure::new(FailureClass::SchemaMismatch, DeliveryError::Invalid(problems).to_string())
         })?;
         let mapping = mapping.ordered_by(instance.order.key());
-        let grant = grants::grant(&self.parts.gate, &self.parts.vault, &self.bases(), manifest, instance)
+        let digest = entry.digest.to_string();
+        let in_force = InForce { catalog_version: &active.version, component_digest: &digest };
+        let rooms = grants::Rooms { gate: &self.parts.gate, vault: &self.parts.vault, sources: &self.sources };
+        let grant = grants::grant(&rooms, &self.bases(), manifest, instance, in_force)
             .map_err(|e| Failure::new(FailureClass::SchemaMismatch, format!("the instance cannot be prepared: {e}")))?;
         Ok(Ready {
             invoker: Invoker::new(entry.component.clone(), grant),
@@ -294,7 +315,7 @@ impl Runtime {
             settings: serde_json::Value::Object(instance.settings.clone()).to_string(),
             batch: manifest.batch,
             catalog_version: active.version.clone(),
-            component_digest: entry.digest.to_string(),
+            component_digest: digest,
             revision: instance.revision,
         })
     }

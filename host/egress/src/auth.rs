@@ -10,7 +10,9 @@ use sgen_vault::{Credentials, Previous};
 use zeroize::Zeroizing;
 
 use crate::headers;
+use crate::sigv4;
 use crate::spec::Auth;
+use crate::token::Tokens;
 use crate::webhook::{self, Signer};
 
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -30,6 +32,8 @@ pub(crate) enum Injection {
         pair: Zeroizing<String>,
     },
     Signature(Box<Signer>),
+    Aws(Box<sigv4::Signer>),
+    Token(Tokens),
     /// It cannot be used; the operator is told why with every request.
     Unusable(String),
 }
@@ -51,6 +55,13 @@ pub(crate) fn judge(auth: &Auth) -> Result<(), String> {
         Auth::Query { name, .. } if name.is_empty() || name.chars().any(char::is_control) => {
             return Err(format!("{name:?} is not the name of a query parameter"));
         }
+        Auth::AwsSigv4 { region, service, .. } => {
+            for (what, text) in [("region", region), ("service", service)] {
+                if !sigv4::scope_is_sound(text) {
+                    return Err(format!("{text:?} is not the name of a {what} of AWS"));
+                }
+            }
+        }
         _ => {}
     }
     Ok(())
@@ -59,6 +70,9 @@ pub(crate) fn judge(auth: &Auth) -> Result<(), String> {
 impl Injection {
     pub(crate) fn prepare(auth: Option<&Auth>, credentials: &Credentials) -> Self {
         let Some(auth) = auth else { return Self::None };
+        if let Auth::Token { tokens, .. } = auth {
+            return Self::Token(tokens.clone());
+        }
         let slot = auth.slot();
         let Some(credential) = credentials.get(slot) else {
             return Self::Unusable(format!("the credential {slot} is missing: the operator must give it"));
@@ -78,7 +92,7 @@ impl Injection {
             return Err("it is longer than 8 KiB");
         }
         Ok(match auth {
-            Auth::Bearer { .. } => Self::Header(AUTHORIZATION, value(&[b"Bearer ", visible(secret)?.as_bytes()])?),
+            Auth::Bearer { .. } => Self::Header(AUTHORIZATION, bearer(secret)?),
             Auth::Basic { .. } => {
                 let pair = std::str::from_utf8(secret).map_err(|_| "it is not text")?;
                 // RFC 7617, 2: a colon parts user and password, and neither has control characters.
@@ -116,16 +130,24 @@ impl Injection {
                 }
                 Self::Signature(Box::new(signer))
             }
+            Auth::AwsSigv4 { region, service, .. } => Self::Aws(Box::new(sigv4::Signer::new(secret, region, service)?)),
+            Auth::Token { tokens, .. } => Self::Token(tokens.clone()),
         })
     }
 
-    /// The header that belongs to the credential, and so not to the guest.
-    pub(crate) fn header(&self) -> Option<&HeaderName> {
+    /// Whether a header belongs to the credential, and so not to the guest.
+    pub(crate) fn owns(&self, header: &HeaderName) -> bool {
         match self {
-            Self::Header(name, _) => Some(name),
-            _ => None,
+            Self::Header(name, _) => name == header,
+            Self::Aws(_) => sigv4::Signer::owns(header),
+            _ => false,
         }
     }
+}
+
+/// The header of RFC 6750.
+pub(crate) fn bearer(secret: &[u8]) -> Result<HeaderValue, &'static str> {
+    value(&[b"Bearer ", visible(secret)?.as_bytes()])
 }
 
 fn visible(secret: &[u8]) -> Result<&str, &'static str> {
@@ -149,6 +171,10 @@ fn value(parts: &[&[u8]]) -> Result<HeaderValue, &'static str> {
 pub(crate) fn secrets<'a>(auths: impl Iterator<Item = &'a Auth>, credentials: &Credentials) -> Vec<Zeroizing<Vec<u8>>> {
     let mut all = Vec::new();
     for auth in auths {
+        // A source of tokens has a scrubber of its own: what it knows changes.
+        if matches!(auth, Auth::Token { .. }) {
+            continue;
+        }
         let Some(credential) = credentials.get(auth.slot()) else { continue };
         let both = [Some(credential.current()), credential.previous().map(|previous| &previous.secret)];
         for secret in both.into_iter().flatten().map(|s| s.expose()).filter(|s| s.len() <= SECRET_MOST) {
@@ -163,7 +189,8 @@ pub(crate) fn secrets<'a>(auths: impl Iterator<Item = &'a Auth>, credentials: &C
                     all.extend(secret.strip_prefix(b"whsec_").map(|bare| Zeroizing::new(bare.to_vec())));
                     all.extend(webhook::decode_secret(secret).ok());
                 }
-                Auth::Bearer { .. } | Auth::Header { .. } | Auth::Query { .. } => {}
+                Auth::AwsSigv4 { .. } => all.extend(sigv4::secrets(secret)),
+                Auth::Bearer { .. } | Auth::Header { .. } | Auth::Query { .. } | Auth::Token { .. } => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One request: judge, compose, inject, wait for a turn, sign, send, cap, scrub.
+//! One request: judge, compose, inject, wait for a turn, sign or add a token, send, cap, scrub.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -23,6 +23,7 @@ use crate::headers::{self, PROXY_STATUS};
 use crate::limiter::{Limiter, NoTurn};
 use crate::path::RelativePath;
 use crate::scrub::shorten;
+use crate::token::AccessToken;
 use crate::webhook;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("sgen-connectors/", env!("CARGO_PKG_VERSION")));
@@ -78,7 +79,7 @@ pub struct Endpoint {
     way: Arc<Way>,
 }
 
-/// A request that is decided, but for the signature, which has a time in it.
+/// A request that is decided, but for the signature, which has a time in it, or the token, which may be renewed.
 struct Prepared {
     head: http::Request<()>,
     body: Bytes,
@@ -118,23 +119,40 @@ impl Endpoint {
             Err(error) => return self.sent(Err(error), Duration::ZERO),
         };
         let mut waited = Duration::ZERO;
-        let mut turn = None;
-        if let Some(limiter) = &self.limiter {
-            let asked = Instant::now();
-            let answer = limiter.turn(turn_by).await;
-            waited = asked.elapsed();
-            match answer {
-                Ok(given) => turn = Some(given),
-                Err(no_turn) => return Sent { answer: Ok(refusal(&no_turn)), waited, refused: true },
+        let mut renewed = None;
+        loop {
+            let mut turn = None;
+            if let Some(limiter) = &self.limiter {
+                let asked = Instant::now();
+                let answer = limiter.turn(turn_by).await;
+                waited = waited.saturating_add(asked.elapsed());
+                match answer {
+                    Ok(given) => turn = Some(given),
+                    Err(no_turn) => return Sent { answer: Ok(refusal(&no_turn)), waited, refused: true },
+                }
             }
+            let again = renewed.is_some();
+            let (answer, used) = match self.authorise(&prepared, renewed.take()).await {
+                Ok((outgoing, used)) => (self.exchange(outgoing).await, used),
+                Err(error) => (Err(error), None),
+            };
+            // It counts until here, however long the request was on its way.
+            drop(turn);
+            // A 401 says that the downstream has not acted: once, the request goes again with another token.
+            if let (Injection::Token(tokens), Some(used), false, Ok(response)) = (&self.injection, used, again, &answer)
+                && response.status == StatusCode::UNAUTHORIZED.as_u16()
+            {
+                match tokens.0.refused(used).await {
+                    Ok(Some(token)) => {
+                        renewed = Some(token);
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => return self.sent(Err(error), waited),
+                }
+            }
+            return self.sent(answer, waited);
         }
-        let answer = match self.sign(prepared) {
-            Ok(outgoing) => self.exchange(outgoing).await,
-            Err(error) => Err(error),
-        };
-        // It counts until here, however long the request was on its way.
-        drop(turn);
-        self.sent(answer, waited)
     }
 
     fn sent(&self, answer: Result<Response, SendError>, waited: Duration) -> Sent {
@@ -162,7 +180,7 @@ impl Endpoint {
             )));
         }
         let mut map = HeaderMap::with_capacity(headers.len().saturating_add(8));
-        headers::admit(headers, self.injection.header(), request_headers, request_header_bytes, &mut map)
+        headers::admit(headers, |name| self.injection.owns(name), request_headers, request_header_bytes, &mut map)
             .map_err(|reason| denied(format!("the connector's request is refused: {reason}")))?;
         map.insert(USER_AGENT, AGENT);
         map.insert(ACCEPT_ENCODING, IDENTITY);
@@ -182,7 +200,8 @@ impl Endpoint {
     /// Puts the credential in. Answers what goes into the query.
     fn inject(&self, map: &mut HeaderMap, relative: &RelativePath<'_>) -> Result<Option<&str>, SendError> {
         match &self.injection {
-            Injection::None => {}
+            // The last two are put in when the request goes.
+            Injection::None | Injection::Aws(_) | Injection::Token(_) => {}
             Injection::Unusable(reason) => return Err(SendError::new(SendErrorKind::Credential, reason)),
             Injection::Header(name, value) => {
                 map.insert(name, value.clone());
@@ -207,17 +226,38 @@ impl Endpoint {
         Ok(None)
     }
 
-    /// Signs, when the endpoint's credential does. Receivers refuse an old time, so this comes after the wait for a turn.
-    fn sign(&self, prepared: Prepared) -> Result<http::Request<Full<Bytes>>, SendError> {
-        let Prepared { mut head, body } = prepared;
-        if let Injection::Signature(signer) = &self.injection {
-            let signed = webhook_id(head.headers()).and_then(|id| signer.sign(id, self.way.clock.now(), &body));
-            let (timestamp, signature) =
-                signed.ok_or_else(|| SendError::new(SendErrorKind::Credential, "the request could not be signed"))?;
-            head.headers_mut().insert("webhook-timestamp", timestamp);
-            head.headers_mut().insert("webhook-signature", signature);
+    /// Signs or adds a token, when the endpoint's credential does. Receivers refuse an old time or token, so this comes after
+    /// the wait for a turn. Answers the token that was used.
+    async fn authorise(
+        &self,
+        prepared: &Prepared,
+        renewed: Option<Arc<AccessToken>>,
+    ) -> Result<(http::Request<Full<Bytes>>, Option<Arc<AccessToken>>), SendError> {
+        let Prepared { head, body } = prepared;
+        let mut head = head.clone();
+        let mut used = None;
+        match &self.injection {
+            Injection::Signature(signer) => {
+                let signed = webhook_id(head.headers()).and_then(|id| signer.sign(id, self.way.clock.now(), body));
+                let (timestamp, signature) = signed
+                    .ok_or_else(|| SendError::new(SendErrorKind::Credential, "the request could not be signed"))?;
+                head.headers_mut().insert("webhook-timestamp", timestamp);
+                head.headers_mut().insert("webhook-signature", signature);
+            }
+            Injection::Aws(signer) => signer
+                .sign(&mut head, body, self.way.clock.now())
+                .map_err(|reason| denied(format!("the connector's request is refused: {reason}")))?,
+            Injection::Token(tokens) => {
+                let token = match renewed {
+                    Some(token) => token,
+                    None => tokens.0.token().await?,
+                };
+                head.headers_mut().insert(AUTHORIZATION, token.value());
+                used = Some(token);
+            }
+            Injection::None | Injection::Header(..) | Injection::Query { .. } | Injection::Unusable(_) => {}
         }
-        Ok(head.map(|()| Full::new(body)))
+        Ok((head.map(|()| Full::new(body.clone())), used))
     }
 
     async fn exchange(&self, outgoing: http::Request<Full<Bytes>>) -> Result<Response, SendError> {

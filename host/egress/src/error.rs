@@ -60,7 +60,8 @@ impl GateError {
 pub enum SendErrorKind {
     /// The manifest or the address policy does not allow it. Nothing was sent. The connector's fault, or the manifest's.
     Denied,
-    /// The name did not resolve, the connection was refused or TLS failed. Nothing was sent. The downstream's.
+    /// The name did not resolve, the connection was refused, TLS failed, or no access token can be had now. Nothing was sent.
+    /// The downstream's.
     Connect,
     /// No answer in time. The downstream may have acted.
     Timeout,
@@ -83,7 +84,9 @@ pub struct SendError {
 }
 
 impl SendError {
-    pub(crate) fn new(kind: SendErrorKind, message: impl Into<String>) -> Self {
+    /// An error of a class. The message must hold no secret.
+    #[must_use]
+    pub fn new(kind: SendErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }

@@ -25,7 +25,8 @@ use crate::host::DevelopmentHosts;
 use crate::limiter::Limiters;
 use crate::network::{Dialer, Resolver};
 use crate::scrub::{Scrubber, shorten};
-use crate::spec::EndpointSpec;
+use crate::spec::{Auth, EndpointSpec};
+use crate::token::Tokens;
 
 /// The response's head in HTTP/1, and its header list in HTTP/2, in bytes. More is a flood.
 const RESPONSE_HEAD: usize = 64 * 1024;
@@ -154,7 +155,16 @@ impl Gate {
         credentials: Credentials,
     ) -> Result<Arc<Grant>, GateError> {
         let secrets = auth::secrets(endpoints.iter().filter_map(|spec| spec.auth.as_ref()), &credentials);
-        let scrubber = Scrubber::new(secrets.iter().map(|secret| secret.as_slice()))?;
+        let fixed = Scrubber::new(secrets.iter().map(|secret| secret.as_slice()))?;
+        let mut live: Vec<Tokens> = Vec::new();
+        for spec in &endpoints {
+            if let Some(Auth::Token { tokens, .. }) = &spec.auth
+                && !live.contains(tokens)
+            {
+                live.push(tokens.clone());
+            }
+        }
+        let scrubber = Scrubbing { fixed, live };
         let mut compiled = Vec::with_capacity(endpoints.len());
         let mut targets = HashMap::new();
         for spec in &endpoints {
@@ -205,10 +215,26 @@ impl Gate {
 /// What the endpoints of one grant share.
 pub(crate) struct Way {
     pub(crate) client: Client<Connector, Full<Bytes>>,
-    pub(crate) scrubber: Scrubber,
+    pub(crate) scrubber: Scrubbing,
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) turns: Semaphore,
+}
+
+/// Everything that is taken out of a grant's answers: its own credentials, and what its sources of tokens know.
+pub(crate) struct Scrubbing {
+    fixed: Scrubber,
+    live: Vec<Tokens>,
+}
+
+impl Scrubbing {
+    pub(crate) fn bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
+        self.live.iter().fold(self.fixed.bytes(bytes), |bytes, source| source.0.scrubber().bytes(bytes))
+    }
+
+    pub(crate) fn text(&self, text: String) -> String {
+        self.live.iter().fold(self.fixed.text(text), |text, source| source.0.scrubber().text(text))
+    }
 }
 
 /// What one connector instance may reach, with its credentials and its own connections. Dropping it and its endpoints

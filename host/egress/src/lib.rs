@@ -25,7 +25,9 @@ mod limiter;
 mod network;
 mod path;
 mod scrub;
+mod sigv4;
 mod spec;
+mod token;
 mod webhook;
 mod window;
 
@@ -37,3 +39,4 @@ pub use network::{Connection, Dialer, Duplex, Resolver, SystemResolver, TcpDiale
 pub use rustls::pki_types::CertificateDer;
 pub use scrub::Scrubber;
 pub use spec::{AllowRule, Auth, EndpointSpec, Rate, Timeouts};
+pub use token::{AccessToken, LiveScrubber, TokenSource, Tokens};

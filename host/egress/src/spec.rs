@@ -9,6 +9,7 @@ use sgen_model::{SecretBytes, SlotName};
 use url::Url;
 
 use crate::auth::Injection;
+use crate::token::Tokens;
 
 /// One endpoint to be granted.
 #[derive(Debug, Clone)]
@@ -107,6 +108,23 @@ pub enum Auth {
         /// The slot.
         slot: SlotName,
     },
+    /// AWS Signature Version 4; the slot holds `ACCESS_KEY_ID:SECRET_ACCESS_KEY`, and `:SESSION_TOKEN` after it for temporary
+    /// keys.
+    AwsSigv4 {
+        /// The slot.
+        slot: SlotName,
+        /// The region, such as `eu-central-1`.
+        region: String,
+        /// The service's name in signatures, such as `kinesis`.
+        service: String,
+    },
+    /// `Authorization: Bearer TOKEN` (RFC 6750), with a token that is obtained with what the slot holds.
+    Token {
+        /// The slot.
+        slot: SlotName,
+        /// Who obtains it.
+        tokens: Tokens,
+    },
 }
 
 impl Auth {
@@ -118,7 +136,9 @@ impl Auth {
             | Self::Basic { slot }
             | Self::Header { slot, .. }
             | Self::Query { slot, .. }
-            | Self::Hmac { slot } => slot,
+            | Self::Hmac { slot }
+            | Self::AwsSigv4 { slot, .. }
+            | Self::Token { slot, .. } => slot,
         }
     }
 

@@ -141,6 +141,7 @@ async fn open(config: &Config, handed: Handed, store: Arc<dyn Store>) -> anyhow:
         config: DeliveryConfig {
             base_overrides: config.egress.base_overrides.clone(),
             development_hosts: config.egress.development_hosts.clone(),
+            oauth_redirect: config.server.oauth_redirect(),
             events: config.retention.events(),
             journal: config.retention.integration_log(),
             ..DeliveryConfig::default()

@@ -15,7 +15,7 @@ use crate::vault::Vault;
 /// The fewest bytes of a credential. Shorter ones could not be told from ordinary text when answers are scrubbed.
 const CREDENTIAL_LEAST: usize = 8;
 /// The most bytes of a credential: room for any service account's key file.
-const CREDENTIAL_MOST: usize = 64 * 1024;
+pub(crate) const CREDENTIAL_MOST: usize = 64 * 1024;
 /// How many credentials are looked at at a time.
 pub(crate) const PAGE: usize = 256;
 
@@ -179,7 +179,7 @@ pub(crate) struct CredentialPlace<'a> {
 }
 
 impl CredentialPlace<'_> {
-    fn prefix(&self) -> String {
+    pub(crate) fn prefix(&self) -> String {
         format!("{}/{}/{}/", self.place, self.instance, self.slot)
     }
 

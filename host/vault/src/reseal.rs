@@ -14,6 +14,7 @@ use crate::credentials::CredentialPlace;
 use crate::data_key::{DataKey, SealContext};
 use crate::envelope::{KEY_TAG, tag_of};
 use crate::error::VaultError;
+use crate::grants::GRANT;
 use crate::owner::KeyOwner;
 use crate::vault::Vault;
 
@@ -106,8 +107,12 @@ impl Vault {
             KeyOwner::Account(account) => return self.reseal_shared(key, account, from),
         };
         self.page(key, Keyspace::Credential, format!("{site}/").as_bytes(), from, |at, record| {
-            let Some((place, instance, slot, version)) = credential_of(site, at) else { return Ok(None) };
+            let Some((place, instance, slot, last)) = credential_of(site, at) else { return Ok(None) };
             let at = CredentialPlace { place: &place, instance: &instance, slot: &slot };
+            if last == GRANT {
+                return at.reseal_grant(key, record);
+            }
+            let Ok(version) = last.parse() else { return Ok(None) };
             let plain = at.with_bound(version, |bound| key.open_bound(bound, record));
             let Ok(plain) = plain.map(Zeroizing::new) else { return Ok(None) };
             at.with_bound(version, |bound| key.seal_bound(bound, &plain)).map(Some)
@@ -189,13 +194,12 @@ impl Census {
     }
 }
 
-/// `SITE/ENVIRONMENT/INSTANCE/SLOT/VERSION`.
-fn credential_of(site: &SiteId, key: &[u8]) -> Option<(Place, InstanceId, SlotName, u32)> {
+/// `SITE/ENVIRONMENT/INSTANCE/SLOT/LAST`, where the last is a version or [`GRANT`].
+fn credential_of<'a>(site: &SiteId, key: &'a [u8]) -> Option<(Place, InstanceId, SlotName, &'a str)> {
     let text = std::str::from_utf8(key).ok()?;
     let mut parts = text.split('/').skip(1);
     let environment = Environment::parse(parts.next()?).ok()?;
     let instance = InstanceId::parse(parts.next()?).ok()?;
     let slot = SlotName::parse(parts.next()?).ok()?;
-    let version = parts.next()?.parse().ok()?;
-    Some((Place::new(site.clone(), environment), instance, slot, version))
+    Some((Place::new(site.clone(), environment), instance, slot, parts.next()?))
 }

@@ -337,3 +337,58 @@ async fn a_derived_key_depends_on_the_purpose_and_on_the_outer_key() {
     let elsewhere = open(&Arc::new(MemoryStore::new()), 2, "dev").await.unwrap();
     assert_ne!(cache, elsewhere.derive_key("compile cache").unwrap());
 }
+
+#[tokio::test]
+async fn what_a_vendor_granted_opens_where_it_belongs_and_is_replaced_whole() {
+    let (store, vault, _) = furnished().await;
+    let (at, crm, grant) = (place("acme"), instance("crm-1"), slot("grant"));
+    assert!(vault.grant(&at, &crm, &grant).unwrap().is_none());
+    for (version, granted) in [(1, "the-first-refresh-token"), (2, "the-second-refresh-token")] {
+        let mut commit = Commit::new();
+        vault.seal_grant(&at, &crm, &grant, version, granted.as_bytes(), &mut commit).unwrap();
+        store.submit(commit).await.unwrap();
+        let kept = vault.grant(&at, &crm, &grant).unwrap().unwrap();
+        assert_eq!((kept.version, kept.granted.as_slice()), (version, granted.as_bytes()));
+    }
+    let records = store.scan(Keyspace::Credential, b"", b"acme/live/crm-1/grant/", 10).unwrap();
+    assert_eq!(records.len(), 1);
+    assert!(!records[0].1.windows(7).any(|window| window == b"refresh"));
+    for key in [&b"acme/live/crm-2/grant/grant"[..], b"acme/live/crm-1/other/grant"] {
+        let mut commit = Commit::new();
+        commit.put(Keyspace::Credential, key, records[0].1.clone());
+        store.submit(commit).await.unwrap();
+    }
+    for (of, slot) in [("crm-2", "grant"), ("crm-1", "other")] {
+        let moved = vault.grant(&at, &instance(of), &self::slot(slot));
+        assert!(matches!(moved, Err(VaultError::Unopenable { .. })), "{of}/{slot}");
+    }
+    let mut older = records[0].1.clone();
+    older[7] = 1;
+    let mut commit = Commit::new();
+    commit.put(Keyspace::Credential, records[0].0.clone(), older);
+    store.submit(commit).await.unwrap();
+    assert!(matches!(vault.grant(&at, &crm, &grant), Err(VaultError::Unopenable { .. })), "its version is bound too");
+    let mut commit = Commit::new();
+    commit.put(Keyspace::Credential, records[0].0.clone(), b"short".to_vec());
+    store.submit(commit).await.unwrap();
+    assert!(matches!(vault.grant(&at, &crm, &grant), Err(VaultError::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn a_slot_is_emptied_with_everything_that_it_held() {
+    let (store, vault, _) = furnished().await;
+    let (at, crm, token) = (place("acme"), instance("crm-1"), slot("token"));
+    let mut commit = Commit::new();
+    vault.seal_grant(&at, &crm, &token, 1, b"the-refresh-token", &mut commit).unwrap();
+    store.submit(commit).await.unwrap();
+    assert_eq!(store.scan(Keyspace::Credential, b"", b"acme/live/crm-1/token/", 10).unwrap().len(), 2);
+    let mut commit = Commit::new();
+    vault.delete_slot(&at, &crm, &token, &mut commit).unwrap();
+    store.submit(commit).await.unwrap();
+    assert!(store.scan(Keyspace::Credential, b"", b"acme/", 10).unwrap().is_empty());
+    let mut commit = Commit::new();
+    vault.seal_grant(&at, &crm, &token, 1, b"the-refresh-token", &mut commit).unwrap();
+    vault.destroy_site(&site("acme"), &mut commit).unwrap();
+    store.submit(commit).await.unwrap();
+    assert!(vault.grant(&at, &crm, &token).is_err());
+}

@@ -13,7 +13,11 @@ use sgen_tests::proofs::{crash, syscalls};
 
 /// Proves one claim about the whole host, at any size.
 #[derive(Parser)]
-#[command(version, after_help = "`cargo xtask prove simulation --help`: the delivery room on simulated time.")]
+#[command(
+    version,
+    after_help = "Programs of their own, with a help of their own: `cargo xtask prove simulation` (the delivery room on simulated \
+                  time), `oauth`, `sigv4` and `service-account` (credentials against real counterparts)."
+)]
 struct Arguments {
     #[command(subcommand)]
     proof: Proof,

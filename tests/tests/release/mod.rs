@@ -35,6 +35,12 @@ impl Platform {
         Self { root: TrustRoot::parse(&bytes).unwrap(), root_file, release_key, connectors: built() }
     }
 
+    /// Changes what a connector declares; its code stays as it is.
+    pub(crate) fn declare(&mut self, connector: &str, change: impl FnOnce(&mut Manifest)) {
+        let (manifest, _) = self.connectors.iter_mut().find(|(manifest, _)| manifest.id == connector).unwrap();
+        change(manifest);
+    }
+
     /// The root document that trusts this platform.
     pub(crate) fn root(&self) -> &Path {
         &self.root_file

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -86,6 +87,28 @@ impl House {
 
     /// A host on a store, which may have been used before.
     pub(crate) async fn on(store: Arc<MemoryStore>, release: Option<Catalog>, limits: Limits) -> Self {
+        Self::configured(store, release, limits, DeliveryConfig::default()).await
+    }
+
+    /// A host whose connector `granted` has its OAuth vendor at this address.
+    pub(crate) async fn consenting(vendor: SocketAddr) -> Self {
+        let overrides = ["authorize", "token", "revoke"]
+            .map(|which| (format!("granted/grant:{which}"), format!("http://{vendor}/{which}")));
+        let config = DeliveryConfig {
+            base_overrides: overrides.into(),
+            development_hosts: vec![vendor.to_string()],
+            oauth_redirect: Some("https://host.example/v1/oauth/callback".to_owned()),
+            ..DeliveryConfig::default()
+        };
+        Self::configured(Arc::new(MemoryStore::new()), Some(release()), Limits::default(), config).await
+    }
+
+    async fn configured(
+        store: Arc<MemoryStore>,
+        release: Option<Catalog>,
+        limits: Limits,
+        config: DeliveryConfig,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
         let key = OuterKey::from_bytes([7; 32]);
@@ -95,9 +118,8 @@ impl House {
         let engine =
             Engine::new(EngineConfig { cache: None, cache_key: [0; 32], limits: sgen_engine::Limits::default() })
                 .unwrap();
-        let gate =
-            Gate::new(GateConfig::default(), Arc::new(SystemResolver::new()), Arc::new(TcpDialer), clock.clone())
-                .unwrap();
+        let ways = GateConfig { development_hosts: config.development_hosts.clone(), ..GateConfig::default() };
+        let gate = Gate::new(ways, Arc::new(SystemResolver::new()), Arc::new(TcpDialer), clock.clone()).unwrap();
         let runtime = Runtime::start(Parts {
             store: shared.clone(),
             vault: vault.clone(),
@@ -106,7 +128,7 @@ impl House {
             gate,
             clock: clock.clone(),
             entropy: entropy.clone(),
-            config: DeliveryConfig::default(),
+            config,
         })
         .await
         .unwrap();
@@ -217,7 +239,7 @@ pub(crate) fn release() -> Catalog {
         issued: now - hour,
         expires: now + hour,
         minimum_host: semver::Version::new(0, 1, 0),
-        connectors: vec![(manifest(), component())],
+        connectors: vec![(manifest(), component()), (consent_manifest(), component())],
         revoked: BTreeSet::new(),
     };
     let catalog = folder.path().join("catalog");
@@ -245,6 +267,42 @@ fn manifest() -> Manifest {
         type = "string"
         title = "List"
         required = true
+        [mapping.email]
+        type = "email"
+        required = true
+        preset = ["fields.email"]
+        [scope]
+        default = ["form:*"]
+        "#,
+    )
+    .unwrap()
+}
+
+fn consent_manifest() -> Manifest {
+    Manifest::parse(
+        r#"
+        id = "granted"
+        version = "1.0.0"
+        type = "crm"
+        title = "A CRM that asks for consent"
+        summary = "Upserts contacts."
+        world = "sgen:connector@1.0.0"
+        [endpoints.api]
+        base = "https://api.example.com"
+        allow = [{ methods = ["POST"], paths = ["/**"] }]
+        auth = { scheme = "oauth2-authorization-code", slot = "grant" }
+        [credentials.grant]
+        title = "Consent"
+        accepts = ["oauth2-grant"]
+        [credentials.grant.oauth]
+        authorize = "https://login.example.com/authorize"
+        token = "https://login.example.com/token"
+        revoke = "https://login.example.com/revoke"
+        scopes = ["contacts.write"]
+        client = "app"
+        [credentials.app]
+        title = "OAuth client"
+        accepts = ["oauth2-client"]
         [mapping.email]
         type = "email"
         required = true

@@ -9,3 +9,4 @@ mod kit;
 mod rate;
 mod reflection;
 mod tls;
+mod tokens;

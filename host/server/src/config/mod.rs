@@ -46,6 +46,7 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
+    pub(crate) public_url: Option<String>,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) stop_grace_seconds: u64,
 }
@@ -55,11 +56,21 @@ impl Server {
     pub(crate) fn stop_grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds)
     }
+
+    /// Where vendors send browsers back to.
+    pub(crate) fn oauth_redirect(&self) -> Option<String> {
+        self.public_url.as_ref().map(|url| format!("{}/v1/oauth/callback", url.trim_end_matches('/')))
+    }
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), ready_file: None, stop_grace_seconds: 30 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            ready_file: None,
+            stop_grace_seconds: 30,
+        }
     }
 }
 
@@ -216,6 +227,13 @@ impl Config {
                 self.server.listen
             ));
         }
+        if let Some(url) = &self.server.public_url
+            && !is_public_url(url)
+        {
+            wrong.push(format!(
+                "server.public_url: {url:?} is not https://HOST with an optional path (plain http for 127.0.0.1 only)"
+            ));
+        }
         if self.server.stop_grace_seconds > 3_600 {
             wrong.push("server.stop_grace_seconds: at most 3600 seconds are expected".to_owned());
         }
@@ -246,6 +264,14 @@ impl Config {
         }
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Keys(wrong)) }
     }
+}
+
+/// Vendors register what is made from it letter by letter.
+fn is_public_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://");
+    let local = text.strip_prefix("http://").filter(|rest| rest.starts_with("127.0.0.1:") || *rest == "127.0.0.1");
+    rest.or(local)
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@".contains(&b)))
 }
 
 fn is_host_and_port(text: &str) -> bool {

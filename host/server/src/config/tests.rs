@@ -126,3 +126,26 @@ fn secrets_are_handed_over_beside_the_configuration_and_are_in_no_error() {
     let error = read("[vault]\nkey_file = 98765432100", &[]).unwrap_err();
     assert!(!error.contains("98765432100"), "{error}");
 }
+
+#[test]
+fn the_public_url_is_what_oauth_clients_are_registered_with() {
+    let with = |url: &str| read(&LEAST.replace("[store]", &format!("[server]\npublic_url = {url:?}\n[store]")), &[]);
+    assert_eq!(read(LEAST, &[]).unwrap().server.oauth_redirect(), None);
+    for (url, redirect) in [
+        ("https://host.example", "https://host.example/v1/oauth/callback"),
+        ("https://host.example/connectors/", "https://host.example/connectors/v1/oauth/callback"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/oauth/callback"),
+    ] {
+        assert_eq!(with(url).unwrap().server.oauth_redirect().as_deref(), Some(redirect));
+    }
+    for url in [
+        "http://host.example",
+        "host.example",
+        "https://",
+        "https://host.example/?x",
+        "https://u@host.example",
+        "https://a b",
+    ] {
+        assert!(with(url).unwrap_err().contains("server.public_url"), "{url}");
+    }
+}
