@@ -65,6 +65,14 @@ pub fn development_catalog() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The component of a test guest, by its folder's name.
+///
+/// # Errors
+/// When it has not been built; the error names the command.
+pub fn guest(name: &str) -> Result<PathBuf> {
+    built(target().join("guests").join(format!("{name}.wasm")), "cargo xtask guests")
+}
+
 /// The Python of the environment that holds the independent `standardwebhooks` library.
 ///
 /// # Errors

@@ -136,9 +136,9 @@ impl Injection {
     }
 
     /// Whether a header belongs to the credential, and so not to the guest.
-    pub(crate) fn owns(&self, header: &HeaderName) -> bool {
+    pub(crate) fn owns(&self, header: &str) -> bool {
         match self {
-            Self::Header(name, _) => name == header,
+            Self::Header(name, _) => headers::as_servers_read(name.as_str()) == header,
             Self::Aws(_) => sigv4::Signer::owns(header),
             _ => false,
         }

@@ -299,6 +299,7 @@ impl Endpoint {
         {
             return Err(invalid("it is compressed, though the request accepts no encoding".to_owned()));
         }
+        headers::one_length(&head.headers).map_err(|reason| invalid(reason.to_owned()))?;
         let headers = self.shown(&head.headers)?;
         let body = self.collect(&head.headers, body).await?;
         Ok(Response { status: head.status.as_u16(), headers, body: self.way.scrubber.bytes(body) })

@@ -1,6 +1,8 @@
 //! Headers: which a guest may set, which it may see. Pure.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
 /// Why a guest's headers are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,10 +22,11 @@ pub(crate) enum HeaderRefusal {
 }
 
 /// Whether a header belongs to the host: credentials, framing, hop-by-hop, routing, and everything by which a server could
-/// be told another method, path, host or origin than the gate judged.
+/// be told another method, path, host or origin than the gate judged. Given in lower case.
 pub(crate) fn reserved(name: &str) -> bool {
+    let name = as_servers_read(name);
     matches!(
-        name,
+        name.as_ref(),
         "authorization"
             | "cookie"
             | "cookie2"
@@ -47,17 +50,26 @@ pub(crate) fn reserved(name: &str) -> bool {
             | "x-http-method-override"
             | "x-method-override"
             | "x-original-url"
+            | "x-original-uri"
             | "x-rewrite-url"
             | "x-original-host"
             | "x-host"
             | "x-real-ip"
+            | "x-client-ip"
+            | "true-client-ip"
+            | "x-forwarded"
     ) || ["proxy-", "sec-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Adds a guest's headers to a request.
+/// Servers that hand headers on as variables (RFC 3875, 4.1.18) cannot tell `_` from `-`: a name with either is the same.
+pub(crate) fn as_servers_read(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
+}
+
+/// Adds a guest's headers to a request. `own` says of a name, as servers read it, whether it is the credential's.
 pub(crate) fn admit(
     given: Vec<(String, String)>,
-    own: impl Fn(&HeaderName) -> bool,
+    own: impl Fn(&str) -> bool,
     most: usize,
     most_bytes: usize,
     into: &mut HeaderMap,
@@ -73,7 +85,7 @@ pub(crate) fn admit(
         }
         // Lower-cases, and refuses pseudo-headers and whatever else is no token.
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else { return Err(HeaderRefusal::Name(name)) };
-        if reserved(header.as_str()) || own(&header) {
+        if reserved(header.as_str()) || own(&as_servers_read(header.as_str())) {
             return Err(HeaderRefusal::Reserved(name));
         }
         if !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) {
@@ -88,6 +100,20 @@ pub(crate) fn admit(
         }
     }
     Ok(())
+}
+
+/// Judges the framing of a response. RFC 9112, 6.3 says how to read a length that is given twice; whoever stands between may
+/// read it otherwise, and then a body's rest is taken for the next response.
+pub(crate) fn one_length(response: &HeaderMap) -> Result<(), &'static str> {
+    let lengths =
+        response.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|b| *b == b',')).count();
+    let mut codings = response.get_all(TRANSFER_ENCODING).iter();
+    match (lengths, codings.next(), codings.next()) {
+        (0 | 1, None, _) => Ok(()),
+        (0, Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (0, ..) => Err("its transfer is coded in another way than chunked"),
+        _ => Err("its length is given in two ways"),
+    }
 }
 
 /// Whether a guest may see a response header, beside those that its endpoint's manifest entry names.
@@ -161,6 +187,11 @@ mod tests {
             "X-HTTP-Method-Override",
             "X-Original-URL",
             "X-Api-Key",
+            "X_Api_Key",
+            "Content_Length",
+            "Transfer_Encoding",
+            "X_Forwarded-For",
+            "x_http_method_override",
         ] {
             assert_eq!(admitted(&[(name, "x")]), Err(HeaderRefusal::Reserved(name.to_owned())), "{name}");
         }
@@ -182,6 +213,35 @@ mod tests {
         assert_eq!(admitted(&[("a", "1"); 5]), Err(HeaderRefusal::Count(4)));
         assert_eq!(admitted(&[("a", &"x".repeat(100))]), Err(HeaderRefusal::Size(100)));
         assert_eq!(admitted(&[("webhook-id", "1"), ("Webhook-Id", "2")]), Err(HeaderRefusal::Repeated));
+    }
+
+    #[test]
+    fn a_response_has_one_length() {
+        let judged = |headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            one_length(&map)
+        };
+        for good in [
+            &[][..],
+            &[("content-length", "2")],
+            &[("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "Chunked")],
+        ] {
+            assert!(judged(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            &[("content-length", "2"), ("content-length", "2")][..],
+            &[("content-length", "2, 2")],
+            &[("content-length", "2"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "identity")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            assert!(judged(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn judge_name(name: &str) -> Result<(), String> {
     // RFC 6761, RFC 6762, RFC 8375, and the name that ICANN reserved for private networks.
     let local =
         matches!(last, "localhost" | "localdomain" | "local" | "internal" | "intranet" | "lan" | "home" | "corp")
+            || name == "home.arpa"
             || name.ends_with(".home.arpa")
             || !name.contains('.');
     if local {
@@ -190,6 +191,7 @@ mod tests {
             "metadata.google.internal.",
             "intranet",
             "router.lan",
+            "home.arpa",
             "x.home.arpa",
             "localhost.localdomain",
             "a..example.com",

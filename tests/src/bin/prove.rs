@@ -9,14 +9,19 @@ use clap::{Args, Parser, Subcommand};
 use sgen_tests::paths;
 use sgen_tests::proofs::injection::kind::Kind;
 use sgen_tests::proofs::injection::stage::Stage;
-use sgen_tests::proofs::{crash, syscalls};
+use sgen_tests::proofs::{canary, crash, syscalls};
 
 /// Proves one claim about the whole host, at any size.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Programs of their own, with a help of their own: `cargo xtask prove simulation` (the delivery room on simulated \
-                  time), `oauth`, `sigv4` and `service-account` (credentials against real counterparts)."
+    after_help = "Proofs with a program of their own; each has a --help:
+  cargo xtask prove simulation       the delivery room on simulated time
+  cargo xtask prove egress           what the gate must refuse, and what must pass
+  cargo xtask prove hostile          hostile components beside a well-behaved neighbour
+  cargo xtask prove oauth            grants that rotate, against an OAuth server
+  cargo xtask prove sigv4            AWS signatures, against a server that verifies them
+  cargo xtask prove service-account  assertions, against verifiers that are not ours"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -35,6 +40,19 @@ enum Proof {
         seed: Option<u64>,
         /// The folder of the run; emptied first, kept when the claim does not hold.
         #[arg(long, default_value_os_t = paths::target().join("prove/crash"))]
+        folder: PathBuf,
+    },
+    /// A credential is where it was sent, and nowhere else: not in a component's memory, an answer, a log, the store, an
+    /// export or a backup, though every downstream sends it back.
+    Canary {
+        /// How many secrets, through all schemes in turn.
+        #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(10..=20_000))]
+        secrets: usize,
+        /// Decides the secrets; random when absent, and always printed.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The folder of the run; emptied first, kept when the claim does not hold.
+        #[arg(long, default_value_os_t = paths::target().join("prove/canary"))]
         folder: PathBuf,
     },
     /// What was acknowledged survives SIGKILL at every single call that changes the store's folder, and the host always
@@ -125,6 +143,13 @@ async fn prove(proof: Proof) -> Result<bool> {
             println!("prove crash: seed {seed}");
             let plan = crash::Plan { rounds, seed, folder, catalog: paths::catalog()? };
             let figures = crash::run(&plan, |line| println!("{line}")).await?;
+            println!("{figures}");
+            Ok(figures.holds())
+        }
+        Proof::Canary { secrets, seed, folder } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            println!("prove canary: seed {seed}");
+            let figures = canary::run(&canary::Plan { secrets, seed, folder }, |line| println!("{line}")).await?;
             println!("{figures}");
             Ok(figures.holds())
         }
