@@ -8,9 +8,11 @@ use crate::steps::{run as command, step};
 use crate::{cargo, guests, paths, release, toolchain};
 
 /// The proofs that are run with the tests, with their program; `cargo xtask prove NAME` runs each at any size. The seeds of
-/// the simulation are always the same ones, so that a failure is one of the change.
-const PROOFS: [(&str, &[&str]); 3] = [
+/// the simulation are always the same ones, so that a failure is one of the change. `prove egress` is one of the tests.
+const PROOFS: [(&str, &[&str]); 5] = [
     ("sgen-simulation", &["--seeds", "800"]),
+    ("sgen-hostile", &[]),
+    ("sgen-prove", &["canary", "--secrets", "1000"]),
     ("sgen-prove", &["crash", "--rounds", "300"]),
     ("sgen-prove", &["syscalls"]),
 ];
