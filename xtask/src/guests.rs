@@ -4,7 +4,7 @@
 //! against the allowed imports, since some exist to break that rule.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -12,6 +12,9 @@ use crate::{cargo, package, paths, toolchain};
 
 /// The one guest that a standard library's WASI is compiled into: its toolchain makes the component.
 const WASI_GUEST: &str = "guest-wasi-std";
+
+/// A core module as text: what a guest is made of that does what Rust has no words for.
+const TEXT: &str = "module.wat";
 
 /// Builds every guest and wraps it; names it after its folder.
 pub(crate) fn run() -> Result<()> {
@@ -22,6 +25,10 @@ pub(crate) fn run() -> Result<()> {
         write(&out, &folder, &package::component_of(&module)?)?;
         count += 1;
     }
+    for folder in texts()? {
+        write(&out, &folder, &package::component_of_text(&folder.join(TEXT))?)?;
+        count += 1;
+    }
     for (folder, component) in build(toolchain::WASI_TARGET, &["--package", WASI_GUEST])? {
         let bytes = fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
         write(&out, &folder, &bytes)?;
@@ -29,6 +36,22 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("{count} test guests in {}", out.display());
     Ok(())
+}
+
+/// The guests that are written as core modules.
+fn texts() -> Result<Vec<PathBuf>> {
+    let guests = paths::root().join("tests/guests");
+    let mut folders = Vec::new();
+    for item in fs::read_dir(&guests).with_context(|| format!("cannot read {}", guests.display()))? {
+        let folder = item?.path();
+        if folder.join(TEXT).is_file() {
+            folders.push(folder);
+        }
+    }
+    if folders.is_empty() {
+        bail!("no folder of {} has a {TEXT}", guests.display());
+    }
+    Ok(folders)
 }
 
 /// Builds the workspace's default members, or the packages named, for a target.

@@ -5,13 +5,22 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{cargo, paths, release, steps, toolchain};
+use crate::{cargo, guests, paths, release, steps, toolchain};
 
-/// Runs a proof. What runs the host's rooms in its own process is a program of its own: the simulation, and the proofs
-/// against real vendors' counterparts.
+/// Runs a proof. What runs the host's rooms in its own process is a program of its own: the simulation, the hostile
+/// components, and the proofs against real vendors' counterparts.
 pub(crate) fn prove(arguments: &[OsString]) -> Result<()> {
     match arguments.split_first() {
         Some((first, rest)) if first == "simulation" => run("sgen-simulation", rest),
+        Some((first, rest)) if first == "egress" => vectors(rest),
+        Some((first, rest)) if first == "hostile" => {
+            build_guests(rest)?;
+            run("sgen-hostile", rest)
+        }
+        Some((first, rest)) if first == "canary" => {
+            build_guests(rest)?;
+            run("sgen-prove", arguments)
+        }
         Some((first, _)) if ["oauth", "sigv4", "service-account"].iter().any(|name| first == name) => {
             if !asks_for_help(arguments) {
                 steps::step("independent verifiers", toolchain::python)?;
@@ -21,6 +30,17 @@ pub(crate) fn prove(arguments: &[OsString]) -> Result<()> {
         }
         _ => run("sgen-prove", arguments),
     }
+}
+
+/// The gate's vectors are a test of its crate: they need neither a host nor a release.
+fn vectors(arguments: &[OsString]) -> Result<()> {
+    let test = ["test", "--quiet", "--release", "-p", "sgen-egress", "--test", "vectors", "--"];
+    steps::run(cargo::cargo().args(test).args(arguments))
+}
+
+/// What a proof with components needs, unless it is only asked for its options.
+fn build_guests(arguments: &[OsString]) -> Result<()> {
+    if asks_for_help(arguments) { Ok(()) } else { steps::step("test guests", guests::run) }
 }
 
 /// Only to be listed, nothing needs to be released.
@@ -56,7 +76,7 @@ pub(crate) fn run(program: &str, arguments: &[OsString]) -> Result<()> {
 /// The package that a program is of: what runs the host's rooms in its own process has a package of its own.
 fn package(program: &str) -> &str {
     match program {
-        "sgen-bench" | "sgen-simulation" | "sgen-vendors" => program,
+        "sgen-bench" | "sgen-hostile" | "sgen-simulation" | "sgen-vendors" => program,
         _ => "sgen-tests",
     }
 }

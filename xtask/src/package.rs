@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// Wraps a core module as the component that its embedded WIT describes.
 ///
@@ -21,12 +22,33 @@ pub(crate) fn component_of(file: &Path) -> Result<Vec<u8>> {
     component(&module).with_context(|| format!("{} cannot be made a component", file.display()))
 }
 
+/// What a core module written as text implements: a connector that may ask for random bytes. A component imports only what
+/// its module does.
+const TEXT_WORLD: &str = "package test:guest;
+    world guest { include sgen:connector/connector@1.0.0; import wasi:random/random@0.2.0; }
+    package wasi:random@0.2.0 { interface random { get-random-bytes: func(len: u64) -> list<u8>; } }";
+
+/// A component from a core module as text.
+pub(crate) fn component_of_text(file: &Path) -> Result<Vec<u8>> {
+    let module = wat::parse_file(file).with_context(|| format!("{} is no module", file.display()))?;
+    from_text(module).with_context(|| format!("{} cannot be made a component", file.display()))
+}
+
+fn from_text(mut module: Vec<u8>) -> Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    resolve.push_path(crate::paths::root().join("wit"))?;
+    let package = resolve.push_str("guest.wit", TEXT_WORLD)?;
+    let world = resolve.select_world(&[package], Some("guest"))?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)?;
+    component(&module)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use sgen_catalog::component::{Ability, inspect};
-    use wit_component::{StringEncoding, dummy_module, embed_component_metadata};
-    use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
+    use wit_component::dummy_module;
+    use wit_parser::{LiftLowerAbi, ManglingAndAbi};
 
     use super::*;
 
@@ -76,6 +98,15 @@ mod tests {
         let less = "package test:guest; world guest { include sgen:connector/can-erase@1.0.0; }";
         let error = inspect(&component(&module(less)).unwrap()).unwrap_err().to_string();
         assert!(error.contains("sgen:connector/delivery@1.0.0"), "{error}");
+    }
+
+    #[test]
+    fn the_guests_that_are_written_as_text_are_connectors() {
+        for (guest, imports) in [("table-growth", 0), ("random-flood", 1)] {
+            let file = crate::paths::root().join("tests/guests").join(guest).join("module.wat");
+            let interface = inspect(&component_of_text(&file).unwrap()).unwrap();
+            assert_eq!(interface.imports.len(), imports, "{guest}: {:?}", interface.imports);
+        }
     }
 
     #[test]

@@ -8,9 +8,12 @@ use crate::steps::{run as command, step};
 use crate::{cargo, guests, paths, release, toolchain};
 
 /// The proofs that are run with the tests, with their program; `cargo xtask prove NAME` runs each at any size. The seeds of
-/// the simulation are always the same ones, so that a failure is one of the change.
-const PROOFS: [(&str, &[&str]); 4] = [
+/// the simulation are always the same ones, so that a failure is one of the change. `prove egress` is one of the tests, and
+/// `sgen-vendors` has those against real counterparts.
+const PROOFS: [(&str, &[&str]); 6] = [
     ("sgen-simulation", &["--seeds", "2000"]),
+    ("sgen-hostile", &[]),
+    ("sgen-prove", &["canary", "--secrets", "1000"]),
     ("sgen-prove", &["crash", "--rounds", "300"]),
     ("sgen-prove", &["syscalls"]),
     ("sgen-prove", &["faults"]),

@@ -27,14 +27,14 @@ impl Connector for Canary {
             Ok(endpoint) => endpoint,
             Err(error) => return batch.iter().map(|_| Outcome::Failed(error.clone().into())).collect(),
         };
-        let request = |event: &Event| {
-            Request::post("/echo").header("webhook-id", event.id.clone()).json_text(event.fields_raw())
-        };
+        let request =
+            |event: &Event| Request::post("/echo").header("webhook-id", event.id.clone()).json_text(event.fields_raw());
         let answers = endpoint.send_all(batch.iter().map(request).collect());
         answers.iter().for_each(repeat);
         if batch.iter().any(|event| event.fields.contains("dump")) {
             for (number, piece) in memory().enumerate() {
-                let request = Request::post("/dump").header("webhook-id", format!("piece-{number}")).body(piece.to_vec());
+                let request =
+                    Request::post("/dump").header("webhook-id", format!("piece-{number}")).body(piece.to_vec());
                 if let Err(error) = endpoint.send(request) {
                     log::error("the memory was not sent", &[("error", &error)]);
                 }
