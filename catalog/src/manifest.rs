@@ -122,7 +122,8 @@ pub enum BaseError {
         setting: String,
     },
     /// The text is no URL that could be a base.
-    #[error("the setting {setting:?} cannot be used: {source}")]
+    // Without the text: it may be a credential that was pasted into the wrong field.
+    #[error("the setting {setting:?} cannot be used: {}", source.problem)]
     Url {
         /// The setting's name.
         setting: String,

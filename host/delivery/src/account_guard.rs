@@ -19,7 +19,7 @@ use sgen_model::{
     SlotName, Timestamp,
 };
 use sgen_store::{Commit, Keyspace};
-use sgen_vault::{Credential, Credentials};
+use sgen_vault::{Credential, Credentials, OVERLAP};
 
 use crate::control::NewInstance;
 use crate::error::DeliveryError;
@@ -142,13 +142,15 @@ impl Runtime {
         grants::check_credential(&entry.manifest, slot, secret).ok()?;
         let settings = Value::Object(instance.settings.clone());
         let specs = grants::specs(&self.bases(), &entry.manifest, &settings).ok()?;
-        let mut others = instance.credentials.clone();
-        others.remove(slot);
-        let others = self.parts.vault.credentials(&instance.place, id, &others).ok()?;
-        let kept =
-            others.iter().map(|(slot, known)| (slot.clone(), Credential::new(known.version(), copy(known.current()))));
-        let rotated = (slot.clone(), Credential::new(1, copy(secret)));
-        let credentials: Credentials = kept.chain(std::iter::once(rotated)).collect();
+        let known = self.parts.vault.credentials(&instance.place, id, &instance.credentials).ok()?;
+        let others =
+            known.iter().filter(|(other, _)| *other != slot).map(|(slot, known)| (slot.clone(), copied(known)));
+        let mut rotated = Credential::new(1, copy(secret));
+        if let Some(before) = known.get(slot) {
+            // The downstream knows it, and may show it in what it answers.
+            rotated = rotated.with_previous(copy(before.current()), self.parts.clock.now().after(OVERLAP));
+        }
+        let credentials: Credentials = others.chain(std::iter::once((slot.clone(), rotated))).collect();
         let grant = self.parts.gate.grant(id, specs, credentials).ok()?;
         ask(&Invoker::new(entry.component.clone(), grant), &settings.to_string()).await
     }
@@ -318,6 +320,14 @@ fn allowed(account: &KnownAccount, other: &Elsewhere) -> Action {
 }
 
 /// A second copy, wiped like the first, for the one question.
+fn copied(known: &Credential) -> Credential {
+    let copied = Credential::new(known.version(), copy(known.current()));
+    match known.previous() {
+        Some(previous) => copied.with_previous(copy(&previous.secret), previous.until),
+        None => copied,
+    }
+}
+
 fn copy(secret: &SecretBytes) -> SecretBytes {
     SecretBytes::new(secret.expose().to_vec())
 }

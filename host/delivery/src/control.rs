@@ -152,7 +152,11 @@ impl Runtime {
         for (slot, declared) in &manifest.credentials {
             if declared.is_entered()
                 && !credentials.keys().any(|given| given.as_str() == slot)
-                && !problems.iter().any(|p| p.field == format!("credentials.{slot}"))
+                && !problems.iter().any(|p| {
+                    p.field
+                        .split_once('.')
+                        .is_some_and(|(part, of)| (part == "credentials" || part == "shared") && of == slot)
+                })
             {
                 let message = format!("{:?} is required", declared.title);
                 problems.push(Problem::new(format!("credentials.{slot}"), message));

@@ -116,7 +116,8 @@ fn spec(
             Err(error) => return Err(Problem::new(field, error.to_string())),
         },
     };
-    let base = Url::parse(&base).map_err(|e| Problem::new(field, format!("{base:?} is no URL: {e}")))?;
+    // Without the value: it may be a credential that was pasted into the wrong field.
+    let base = Url::parse(&base).map_err(|e| Problem::new(field, format!("it is no URL: {e}")))?;
     let mut spec = EndpointSpec::new(name, base);
     spec.allow = endpoint.allow.iter().map(rule).collect();
     if let Some(declared) = &endpoint.auth {

@@ -184,6 +184,8 @@ fn json(text: &str, slash: bool, upper: bool, unicode: impl Fn(char) -> bool) ->
             '\n' => Some("\\n"),
             '\r' => Some("\\r"),
             '\t' => Some("\\t"),
+            '\u{8}' => Some("\\b"),
+            '\u{c}' => Some("\\f"),
             _ => None,
         };
         match short {

@@ -363,7 +363,7 @@ async fn what_a_vendor_granted_opens_where_it_belongs_and_is_replaced_whole() {
         assert!(matches!(moved, Err(VaultError::Unopenable { .. })), "{of}/{slot}");
     }
     let mut older = records[0].1.clone();
-    older[7] = 1;
+    *older.last_mut().unwrap() = 1;
     let mut commit = Commit::new();
     commit.put(Keyspace::Credential, records[0].0.clone(), older);
     store.submit(commit).await.unwrap();
@@ -388,7 +388,8 @@ async fn a_slot_is_emptied_with_everything_that_it_held() {
     assert!(store.scan(Keyspace::Credential, b"", b"acme/", 10).unwrap().is_empty());
     let mut commit = Commit::new();
     vault.seal_grant(&at, &crm, &token, 1, b"the-refresh-token", &mut commit).unwrap();
-    vault.destroy_site(&site("acme"), &mut commit).unwrap();
+    let turn = vault.turn().await;
+    vault.destroy_site(&turn, &site("acme"), &mut commit).unwrap();
     store.submit(commit).await.unwrap();
     assert!(vault.grant(&at, &crm, &token).is_err());
 }

@@ -38,12 +38,16 @@ struct Arguments {
     /// How long the neighbour's downstream takes to answer, in milliseconds: vendors' APIs take tens to hundreds.
     #[arg(long, default_value_t = 50)]
     latency: u64,
+    /// What the neighbour's p99 may be of its own without them. More than the claim's 1.5 where times are not to be judged,
+    /// as on a machine that is shared.
+    #[arg(long, default_value_t = 1.5)]
+    most: f64,
 }
 
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a proof is there to be read")]
 async fn main() -> ExitCode {
-    let Arguments { rounds, invocations, at_once, hostile, latency } = Arguments::parse();
+    let Arguments { rounds, invocations, at_once, hostile, latency, most } = Arguments::parse();
     let plan = Plan {
         rounds: usize::from(rounds),
         invocations: usize::from(invocations),
@@ -54,7 +58,7 @@ async fn main() -> ExitCode {
     match run::run(&plan, |line| println!("{line}")).await {
         Ok(figures) => {
             println!("{figures}");
-            if figures.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if figures.holds(most) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("the proof failed: {error:#}");

@@ -120,6 +120,7 @@ impl House {
                 .vault
                 .seal_credential(&place(name), &instance, &slot(), 1, secret, Timestamp(5), &mut commit)
                 .unwrap();
+            house.vault.seal_grant(&place(name), &instance, &slot(), 7, granted(name).as_bytes(), &mut commit).unwrap();
             store.submit(commit).await.unwrap();
             for number in 1..=30 {
                 house.write(name, number).await.unwrap();
@@ -197,6 +198,8 @@ impl House {
         let opened = self.vault.credentials(&place(name), &InstanceId::parse(INSTANCE).unwrap(), &slots).unwrap();
         let expected = format!("the-secret-of-{name}");
         assert_eq!(opened.get(&slot()).unwrap().current().expose(), expected.as_bytes());
+        let kept = self.vault.grant(&place(name), &InstanceId::parse(INSTANCE).unwrap(), &slot()).unwrap().unwrap();
+        assert_eq!((kept.version, kept.granted.as_slice()), (7, granted(name).as_bytes()));
     }
 
     pub(crate) fn audit_is_whole(&self) {
@@ -207,6 +210,10 @@ impl House {
     pub(crate) fn changes(&self) -> Vec<KeyChange> {
         self.record.changes.lock().unwrap().clone()
     }
+}
+
+fn granted(name: &str) -> String {
+    format!("what-was-granted-to-{name}")
 }
 
 fn context(shelf: &Shelf, number: u64) -> SealContext<'_> {

@@ -3,8 +3,8 @@
 //! its whole linear memory to `/dump` while it holds the answers.
 
 use sgen_connector_sdk::{
-    Account, Choice, Connector, Endpoint, Event, Failure, Finding, Identify, Outcome, Request, Response, SendError,
-    Verdict, export, export_identity, log,
+    Account, Choice, Connector, Endpoint, Event, Failure, FailureClass, Finding, Identify, Outcome, Request, Response,
+    SendError, Verdict, export, export_identity, log,
 };
 
 /// Settings are of no interest here.
@@ -93,9 +93,11 @@ fn repeat(answer: &Result<Response, SendError>) {
 fn outcome(answer: &Result<Response, SendError>) -> Outcome {
     match answer {
         Ok(response) => match Failure::from_response(response) {
-            Some(failure) => Outcome::Failed(
-                failure.with_message(response.text()).with_code(response.excerpt(200)).on_field(response.excerpt(200)),
-            ),
+            Some(failure) => {
+                let failure = failure.with_message(response.text()).with_code(response.excerpt(200));
+                let of_event = matches!(failure.class, FailureClass::Rejected | FailureClass::SchemaMismatch);
+                Outcome::Failed(if of_event { failure.on_field(response.excerpt(200)) } else { failure })
+            }
             None => Outcome::Delivered(Some(response.text().into_owned())),
         },
         Err(error) => Outcome::Failed(Failure::from_send_error(error)),

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_
 /// One encoding.
 pub(super) struct Encoding {
     pub(super) name: &'static str,
-    /// What to search for.
+    /// What to search for; empty for an encoding of texts and a secret that is none.
     pub(super) needle: fn(&[u8]) -> Vec<u8>,
     /// Whether the downstream sends it back too: what the gate promises to take out of an answer.
     pub(super) reflected: bool,
@@ -58,18 +58,19 @@ fn percent(secret: &[u8], upper: bool) -> Vec<u8> {
 
 /// The inside of a JSON string, as most write it.
 fn json(secret: &[u8]) -> Vec<u8> {
-    let quoted = serde_json::Value::from(String::from_utf8_lossy(secret)).to_string();
+    let Ok(text) = std::str::from_utf8(secret) else { return Vec::new() };
+    let quoted = serde_json::Value::from(text).to_string();
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).into()
 }
 
 fn html(secret: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(secret);
+    let Ok(text) = std::str::from_utf8(secret) else { return Vec::new() };
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;").into()
 }
 
 fn utf16(secret: &[u8]) -> Vec<u8> {
-    String::from_utf8_lossy(secret).encode_utf16().flat_map(u16::to_le_bytes).collect()
+    std::str::from_utf8(secret).unwrap_or_default().encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
 #[cfg(test)]

@@ -68,11 +68,12 @@ impl Mirror {
         (kept.memory, kept.hits.clone())
     }
 
-    /// Everything that a component could be told: the decoy, and the instance's secrets in all encodings. They begin at
-    /// another one for each instance, since what is shown of a text is its beginning.
+    /// Everything that a component could be told: the decoy, and those of the instance's secrets that have arrived, in all
+    /// encodings. They begin at another one for each instance, since what is shown of a text is its beginning.
     fn body(&self, number: usize, holder: &Holder) -> Vec<u8> {
+        let arrived = self.kept.lock().unwrap_or_else(PoisonError::into_inner).arrived.clone();
         let mut body = format!("{} ", self.decoy).into_bytes();
-        for (_, secret) in &holder.secrets {
+        for (_, secret) in holder.secrets.iter().filter(|(secret, _)| arrived.contains(secret)) {
             for part in (holder.scheme.parts)(secret) {
                 let from = number % ENCODINGS.len();
                 let encodings = ENCODINGS.iter().cycle().skip(from).take(ENCODINGS.len());

@@ -39,8 +39,8 @@ impl Search {
         let (mut needles, mut patterns) = (Vec::new(), Vec::new());
         for (number, parts) in secrets.iter().enumerate() {
             for (at, encoding) in ENCODINGS.iter().enumerate() {
-                for part in parts {
-                    needles.push((encoding.needle)(part));
+                for needle in parts.iter().map(|part| (encoding.needle)(part)).filter(|needle| !needle.is_empty()) {
+                    needles.push(needle);
                     patterns.push((number, at));
                 }
             }
