@@ -177,7 +177,10 @@ mod tests {
             }
             noted()
         };
-        state.watch(look, || drop(woken.fetch_add(1, Ordering::SeqCst)), failure);
+        let wake = || {
+            woken.fetch_add(1, Ordering::SeqCst);
+        };
+        state.watch(look, wake, failure);
         woken.into_inner().try_into().unwrap()
     }
 
