@@ -33,6 +33,11 @@ pub(crate) fn venv() -> PathBuf {
     target().join("venv")
 }
 
+/// The RSA key of the tests of service accounts; never committed.
+pub(crate) fn test_key() -> PathBuf {
+    target().join("test-keys/rsa-2048.pem")
+}
+
 /// The packages for Node that the proofs run.
 pub(crate) fn node() -> PathBuf {
     target().join("node")

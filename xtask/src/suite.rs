@@ -29,6 +29,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("browser", toolchain::browser)?;
     step("independent verifiers", toolchain::python)?;
+    step("key of the tests", toolchain::rsa_key)?;
     step("OAuth server", toolchain::node)?;
     step("compiler and tracer of the proofs", toolchain::tracing)?;
     step("test guests", guests::run)?;

@@ -65,6 +65,24 @@ pub(crate) fn python() -> Result<()> {
     Ok(())
 }
 
+/// Makes the RSA key of the tests of service accounts: no library of the host's makes one, and none is committed.
+pub(crate) fn rsa_key() -> Result<()> {
+    const MAKE: &str = "\
+import sys
+from cryptography.hazmat.primitives import serialization as s
+from cryptography.hazmat.primitives.asymmetric import rsa
+key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+open(sys.argv[1], 'wb').write(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
+";
+    let file = paths::test_key();
+    if file.is_file() {
+        return Ok(());
+    }
+    let folder = file.parent().context("the key has a folder")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    steps::run(Command::new(paths::venv().join("bin/python")).args(["-c", MAKE]).arg(&file))
+}
+
 fn has_packages(python: &Path) -> bool {
     let mut command = Command::new(python);
     let import = format!("import {}", PYTHON.map(|(_, module)| module).join(", "));

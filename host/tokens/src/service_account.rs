@@ -125,12 +125,11 @@ pub(crate) mod tests {
     use ring::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
     use serde_json::Value;
 
-    /// Made for these tests and used nowhere else.
-    pub(crate) const PEM: &str = include_str!("../tests/rsa-2048.pem");
+    include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/source/rsa.rs"));
 
     pub(crate) fn file(change: impl FnOnce(&mut Value)) -> Vec<u8> {
         let mut file = serde_json::json!({
-            "type": "service_account", "project_id": "p", "private_key_id": "k-1", "private_key": PEM,
+            "type": "service_account", "project_id": "p", "private_key_id": "k-1", "private_key": pem(),
             "client_email": "robot@p.iam.gserviceaccount.com", "token_uri": "https://evil.example/token"
         });
         change(&mut file);
@@ -173,13 +172,13 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_no_key_file_is_refused_without_quoting_it() {
-        let cut = PEM.replace("MII", "SECRET");
+        let cut = pem().replace("MII", "SECRET");
         for (bytes, says) in [
             (b"pat-SECRET".to_vec(), "key file in JSON"),
             (file(|file| file["type"] = "authorized_user".into()), "\"type\""),
             (file(|file| file["client_email"] = "".into()), "client_email"),
             (file(|file| file["private_key"] = "SECRET".into()), "PEM block"),
-            (file(|file| file["private_key"] = PEM.replace("PRIVATE", "RSA PRIVATE").into()), "PEM block"),
+            (file(|file| file["private_key"] = pem().replace("PRIVATE", "RSA PRIVATE").into()), "PEM block"),
             (file(|file| file["private_key"] = cut.into()), ""),
         ] {
             let said = ServiceAccount::parse(&bytes).err().expect(says);

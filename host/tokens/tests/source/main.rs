@@ -4,3 +4,4 @@
 mod grant;
 mod kit;
 mod renewal;
+mod rsa;

@@ -123,7 +123,7 @@ async fn a_refused_token_is_renewed_once_and_then_counts_as_revoked() {
 async fn a_service_account_asks_with_an_assertion_that_nobody_gets_to_see() {
     let vendor = Vendor::start().await;
     let host = Host::new(&vendor).await;
-    let pem = include_str!("../rsa-2048.pem");
+    let pem = crate::rsa::pem();
     let file = serde_json::json!({ "type": "service_account", "client_email": "robot@p", "private_key": pem });
     let account = Box::new(ServiceAccount::parse(file.to_string().as_bytes()).unwrap());
     let source = host.sources.source(host.setup(Means::ServiceAccount { account, audience: "https://aud".into() }));
