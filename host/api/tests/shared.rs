@@ -79,9 +79,9 @@ async fn a_revoked_reference_pauses_its_instance_only_until_it_has_a_credential_
     house.ask(Method::DELETE, reference, &operator, Value::Null).await.expect(404);
     assert_eq!(house.audited("shop").await.iter().filter(|event| *event == "reference-revoked").count(), 1);
     assert!(token_of(&house, "crm-shop").await.is_null());
-    let failure = paused(&house, "crm-shop").await.expect("the instance is not paused");
+    let failure = paused(&house, "crm-shop", 2_000).await.expect("the instance is not paused");
     assert!(failure.contains("crm-main") && failure.contains("revoked"), "{failure}");
-    assert_eq!(paused(&house, "crm-blog").await, None);
+    assert_eq!(paused(&house, "crm-blog", 100).await, None);
 
     house.ask(Method::PUT, reference, &operator, json!({"shared": "nothing"})).await.expect(404);
     house.ask(Method::PUT, reference, &operator, json!({"shared": "crm-main"})).await.expect(200);
@@ -92,9 +92,9 @@ async fn a_revoked_reference_pauses_its_instance_only_until_it_has_a_credential_
     assert!(token_of(&house, "crm-shop").await["shared"].is_null());
 }
 
-/// What an instance is paused for, once its lane has taken note of its last change.
-async fn paused(house: &House, instance: &str) -> Option<String> {
-    for _ in 0..200 {
+/// What an instance is paused for, once its lane has taken note of its last change; nothing when so many looks do not show it.
+async fn paused(house: &House, instance: &str, looks: usize) -> Option<String> {
+    for _ in 0..looks {
         let status =
             house.get(&format!("/v1/instances/{instance}"), PLATFORM).await.expect(200).json()["status"].clone();
         if status["state"] == "paused" {
